@@ -1,0 +1,5 @@
+//! Kafka's wire and record formats, as views over bytes. Knows no socket, no file on disk beyond a slice to send, no
+//! partition.
+
+pub mod batch;
+pub mod payload;
