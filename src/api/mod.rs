@@ -1,1 +1,16 @@
-//! (room under construction)
+//! Requests: THE table of API keys and one file for each key's handler. Owns the way from a frame to an answer: header,
+//! version check, decoding behind the shape guard, handler, encoding. Wire error codes are decided here and below; no
+//! handler knows a socket or a file.
+
+mod call;
+mod context;
+mod dispatcher;
+mod frame;
+mod table;
+
+pub mod api_versions;
+
+pub use call::Call;
+pub use context::Context;
+pub use dispatcher::Dispatcher;
+pub use table::{Api, HandlerFuture, advertised, find};

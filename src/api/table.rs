@@ -1,0 +1,111 @@
+//! THE table of API keys. A line gives a key its name, its versions and its handler; ApiVersions, the answer to an unknown
+//! version, decoding, encoding and request logging come from that line. A key that is not here is not advertised.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use super::{Call, Context};
+use crate::network::Outcome;
+
+/// What a handler gives back: boxed once for each request.
+pub type HandlerFuture<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+
+/// One API key.
+pub struct Api {
+    /// The key on the wire.
+    pub key: i16,
+    /// Kafka's name for it.
+    pub name: &'static str,
+    /// The oldest version served.
+    pub min_version: i16,
+    /// The newest version served.
+    pub max_version: i16,
+    /// Decodes, handles, encodes.
+    pub handler: for<'a> fn(&'a Context, Call) -> HandlerFuture<'a>,
+}
+
+impl Api {
+    /// Whether `version` is served.
+    pub fn serves(&self, version: i16) -> bool {
+        (self.min_version..=self.max_version).contains(&version)
+    }
+}
+
+/// Declares the table. `typed` handlers are `async fn(&Context, &Call, Request) -> Response`; `raw` ones are
+/// `async fn(&Context, Call) -> Outcome` and decode and encode themselves.
+macro_rules! apis {
+    ($($key:literal $name:literal $min:literal..=$max:literal $kind:ident $($handler:ident)::+;)*) => {
+        /// Every key that is served, by rising key.
+        static APIS: &[Api] = &[$(Api {
+            key: $key,
+            name: $name,
+            min_version: $min,
+            max_version: $max,
+            handler: apis!(@$kind $($handler)::+),
+        }),*];
+    };
+    (@typed $($handler:ident)::+) => {
+        |ctx, mut call| Box::pin(async move {
+            match call.decode() {
+                Ok(request) => {
+                    let response = super::$($handler)::+(ctx, &call, request).await;
+                    call.reply(&response)
+                }
+                Err(outcome) => outcome,
+            }
+        })
+    };
+    (@raw $($handler:ident)::+) => {
+        |ctx, call| Box::pin(super::$($handler)::+(ctx, call))
+    };
+}
+
+apis! {
+    18 "ApiVersions" 0..=4 raw api_versions::handle;
+}
+
+const SLOTS: usize = 128;
+
+/// Where each key stands in [`APIS`]; `u8::MAX` where it does not.
+static INDEX: [u8; SLOTS] = index();
+
+const fn index() -> [u8; SLOTS] {
+    let mut out = [u8::MAX; SLOTS];
+    let mut at = 0;
+    while at < APIS.len() {
+        // Keys are literals of the table above: never negative, never above 127, and fewer than 255.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        {
+            assert!(out[APIS[at].key as usize] == u8::MAX, "a key stands twice in the table");
+            out[APIS[at].key as usize] = at as u8;
+        }
+        at += 1;
+    }
+    out
+}
+
+/// The line of `key`, if it is served.
+pub fn find(key: i16) -> Option<&'static Api> {
+    let slot = *INDEX.get(usize::try_from(key).ok()?)?;
+    APIS.get(usize::from(slot))
+}
+
+/// Every line, by rising key: what ApiVersions lists.
+pub fn advertised() -> impl Iterator<Item = &'static Api> {
+    APIS.iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_found_by_key() {
+        assert!(APIS.windows(2).all(|pair| pair[0].key < pair[1].key));
+        for api in APIS {
+            assert_eq!(find(api.key).map(|found| found.name), Some(api.name));
+            assert!(api.serves(api.min_version) && api.serves(api.max_version) && !api.serves(api.max_version + 1));
+        }
+        assert!(find(-1).is_none() && find(127).is_none() && find(i16::MAX).is_none());
+    }
+}
