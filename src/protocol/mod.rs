@@ -2,4 +2,7 @@
 //! partition.
 
 pub mod batch;
+pub mod compress;
 pub mod payload;
+pub mod records;
+pub mod validate;

@@ -1,0 +1,204 @@
+use super::*;
+use crate::base::ids::{ProducerEpoch, ProducerId};
+use crate::protocol::records::{Headers, Record};
+
+/// A batch of records with these keys and timestamps, as a client would send it.
+fn client_batch(attributes: i16, records: &[(Option<&[u8]>, i64)]) -> Vec<u8> {
+    let base = records[0].1;
+    let mut body = Vec::new();
+    for (index, (key, timestamp)) in records.iter().enumerate() {
+        Record {
+            attributes: 0,
+            timestamp_delta: timestamp - base,
+            offset_delta: index as i32,
+            key: *key,
+            value: Some(b"value"),
+            headers: Headers::default(),
+        }
+        .write(&mut body);
+    }
+    sealed(attributes, records, &body)
+}
+
+fn sealed(attributes: i16, records: &[(Option<&[u8]>, i64)], body: &[u8]) -> Vec<u8> {
+    let mut header = BatchHeader {
+        base_offset: Offset(0),
+        size: HEADER_LEN + body.len(),
+        leader_epoch: LeaderEpoch(-1),
+        magic: 2,
+        crc: 0,
+        attributes,
+        last_offset_delta: records.len() as i32 - 1,
+        base_timestamp: records[0].1,
+        max_timestamp: records.iter().map(|record| record.1).max().unwrap_or(-1),
+        producer_id: ProducerId(-1),
+        producer_epoch: ProducerEpoch(-1),
+        base_sequence: -1,
+        record_count: records.len() as i32,
+    };
+    resign(&mut header, body)
+}
+
+fn resign(header: &mut BatchHeader, body: &[u8]) -> Vec<u8> {
+    header.crc = batch::crc32c_of(&[&header.to_bytes()[batch::ATTRIBUTES_OFFSET..], body]);
+    [&header.to_bytes(), body].concat()
+}
+
+/// Changes the header of a sent batch and makes its CRC right again.
+fn with_header(sent: &[u8], change: impl FnOnce(&mut BatchHeader)) -> Bytes {
+    let mut header = BatchHeader::read(sent).expect("a header");
+    change(&mut header);
+    resign(&mut header, &sent[HEADER_LEN..]).into()
+}
+
+fn context() -> ValidateContext {
+    ValidateContext { now_ms: 1_000, next_offset: Offset(40), leader_epoch: LeaderEpoch(3), ..Default::default() }
+}
+
+fn code(records: impl Into<Bytes>, ctx: &ValidateContext) -> ErrorCode {
+    validate_and_assign(records.into(), ctx).map_or_else(|error| error.code, |_| ErrorCode::None)
+}
+
+#[test]
+fn offsets_are_assigned_without_touching_the_records() {
+    let sent = Bytes::from(client_batch(0, &[(None, 900), (Some(b"k"), 950), (None, 920)]));
+    let done = validate_and_assign(sent.clone(), &context()).expect("valid");
+    let batch = &done.batches[0];
+    assert_eq!((done.first_offset, done.last_offset), (Offset(40), Offset(42)));
+    assert_eq!((done.max_timestamp, done.offset_of_max_timestamp), (950, Offset(42)));
+    assert_eq!(batch.body.as_ptr(), sent[HEADER_LEN..].as_ptr());
+    let whole = [batch.head(), &batch.body].concat();
+    assert!(batch::crc_is_valid(&whole));
+    assert_eq!(BatchHeader::read(&whole), Some(batch.header));
+    assert_eq!(batch.header.leader_epoch, LeaderEpoch(3));
+    assert_eq!(done.size, sent.len());
+}
+
+#[test]
+fn log_append_time_rewrites_only_the_header() {
+    let sent = Bytes::from(client_batch(0, &[(None, 900), (None, 5)]));
+    let ctx = ValidateContext { timestamp_type: TimestampType::LogAppendTime, ..context() };
+    let done = validate_and_assign(sent.clone(), &ctx).expect("valid");
+    let batch = &done.batches[0];
+    assert_eq!(done.log_append_time, Some(1_000));
+    assert_eq!((done.max_timestamp, batch.header.max_timestamp), (1_000, 1_000));
+    assert!(batch.header.is_log_append_time());
+    assert_eq!(batch.body.as_ptr(), sent[HEADER_LEN..].as_ptr());
+    assert!(batch::crc_is_valid(&[batch.head(), &batch.body].concat()));
+}
+
+#[test]
+fn a_wrong_max_timestamp_is_put_right() {
+    let sent = client_batch(0, &[(None, 900), (None, 950)]);
+    let done = validate_and_assign(with_header(&sent, |header| header.max_timestamp = 7), &context()).expect("valid");
+    assert_eq!(done.max_timestamp, 950);
+    assert!(batch::crc_is_valid(&[done.batches[0].head(), &done.batches[0].body].concat()));
+}
+
+#[test]
+fn headers_that_contradict_themselves_are_refused() {
+    let sent = client_batch(0, &[(None, 900), (None, 950)]);
+    let refused = |change: fn(&mut BatchHeader)| code(with_header(&sent, change), &context());
+    assert_eq!(refused(|_| ()), ErrorCode::None);
+    assert_eq!(refused(|header| header.base_offset = Offset(1)), ErrorCode::InvalidRecord);
+    assert_eq!(refused(|header| header.last_offset_delta = -1), ErrorCode::InvalidRecord);
+    assert_eq!(refused(|header| header.last_offset_delta = 2), ErrorCode::InvalidRecord);
+    assert_eq!(refused(|header| header.record_count = 0), ErrorCode::InvalidRecord);
+    assert_eq!(refused(|header| header.attributes |= batch::CONTROL_MASK), ErrorCode::InvalidRecord);
+    assert_eq!(refused(|header| header.attributes |= 7), ErrorCode::InvalidRecord);
+    assert_eq!(refused(|header| header.producer_id = ProducerId(1)), ErrorCode::InvalidRecord);
+    let more = |header: &mut BatchHeader| (header.last_offset_delta, header.record_count) = (2, 3);
+    assert_eq!(refused(more), ErrorCode::InvalidRecord);
+    let fewer = |header: &mut BatchHeader| (header.last_offset_delta, header.record_count) = (0, 1);
+    assert_eq!(refused(fewer), ErrorCode::InvalidRecord);
+}
+
+#[test]
+fn coordinators_may_write_control_batches() {
+    let sent = client_batch(batch::CONTROL_MASK, &[(Some(b"k"), 900)]);
+    let ctx = ValidateContext { origin: AppendOrigin::Coordinator, ..context() };
+    assert_eq!(code(sent, &ctx), ErrorCode::None);
+}
+
+#[test]
+fn corrupt_and_oversized_batches_are_refused() {
+    let sent = client_batch(0, &[(None, 900)]);
+    let mut corrupt = sent.clone();
+    corrupt[HEADER_LEN + 3] ^= 1;
+    assert_eq!(code(corrupt, &context()), ErrorCode::CorruptMessage);
+    let mut magic = sent.clone();
+    magic[16] = 9;
+    assert_eq!(code(magic, &context()), ErrorCode::CorruptMessage);
+    let small = ValidateContext { max_message_bytes: sent.len() - 1, ..context() };
+    assert_eq!(code(sent.clone(), &small), ErrorCode::MessageTooLarge);
+    let small = ValidateContext { max_segment_bytes: sent.len() - 1, ..context() };
+    assert_eq!(code(sent.clone(), &small), ErrorCode::RecordListTooLarge);
+    assert_eq!(code([sent.clone(), sent].concat(), &context()), ErrorCode::InvalidRecord);
+}
+
+#[test]
+fn a_torn_batch_is_dropped() {
+    let sent = client_batch(0, &[(None, 900)]);
+    let done = validate_and_assign(Bytes::from(sent[..sent.len() - 1].to_vec()), &context()).expect("nothing whole");
+    assert!(done.batches.is_empty());
+    assert_eq!(done.last_offset, Offset(39));
+}
+
+#[test]
+fn compacted_topics_want_keys() {
+    let ctx = ValidateContext { compacted: true, ..context() };
+    let sent = client_batch(0, &[(Some(b"k"), 900), (None, 950), (None, 960)]);
+    let error = validate_and_assign(sent.into(), &ctx).expect_err("no key");
+    assert_eq!(error.code, ErrorCode::InvalidRecord);
+    assert_eq!(error.rejected.iter().map(|record| record.batch_index).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn timestamps_must_lie_within_bounds() {
+    let ctx = ValidateContext { timestamp_before_max_ms: 100, timestamp_after_max_ms: 50, ..context() };
+    let sent = |timestamps: &[i64]| {
+        client_batch(0, &timestamps.iter().map(|timestamp| (None, *timestamp)).collect::<Vec<_>>())
+    };
+    assert_eq!(code(sent(&[900, 1_050]), &ctx), ErrorCode::None);
+    assert_eq!(code(sent(&[-1, -1]), &ctx), ErrorCode::None);
+    let error = validate_and_assign(sent(&[899, 1_000, 1_051, -1]).into(), &ctx).expect_err("out of bounds");
+    assert_eq!(error.code, ErrorCode::InvalidTimestamp);
+    assert_eq!(error.rejected.iter().map(|record| record.batch_index).collect::<Vec<_>>(), [0, 2]);
+    let stamped = client_batch(batch::TIMESTAMP_TYPE_MASK, &[(None, 900)]);
+    let broker_time = ValidateContext { timestamp_type: TimestampType::LogAppendTime, ..ctx };
+    assert_eq!(code(stamped, &broker_time), ErrorCode::InvalidTimestamp);
+    assert_eq!(code(sent(&[1]), &broker_time), ErrorCode::None);
+}
+
+#[test]
+fn idempotent_records_need_magic_2() {
+    let sent = client_batch(0, &[(None, 900)]);
+    let sent = with_header(&sent, |header| {
+        (header.producer_id, header.producer_epoch, header.base_sequence) = (ProducerId(1), ProducerEpoch(0), 0);
+    });
+    assert_eq!(code(sent.clone(), &context()), ErrorCode::None);
+    assert_eq!(code(sent, &ValidateContext { magic: 1, ..context() }), ErrorCode::UnsupportedForMessageFormat);
+}
+
+#[test]
+fn produce_versions_limit_what_they_hold() {
+    let sent = client_batch(0, &[(None, 900)]);
+    let refusal = |version, records: &[u8]| check_produce(version, records).err().map(|error| error.code);
+    assert_eq!(refusal(3, &sent), None);
+    assert_eq!(refusal(3, &[]), Some(ErrorCode::InvalidRecord));
+    assert_eq!(refusal(2, &[]), None);
+    assert_eq!(refusal(9, &[sent.clone(), sent.clone()].concat()), Some(ErrorCode::InvalidRecord));
+    let zstd = client_batch(4, &[(None, 900)]);
+    assert_eq!(refusal(6, &zstd), Some(ErrorCode::UnsupportedCompressionType));
+    assert_eq!(refusal(7, &zstd), None);
+}
+
+#[test]
+fn replicated_records_keep_their_offsets() {
+    let sent = client_batch(0, &[(None, 900), (None, 950)]);
+    let at = |offset| with_header(&sent, |header| header.base_offset = Offset(offset));
+    let done = validate_replicated(&[at(5), at(9)].concat().into()).expect("valid");
+    assert_eq!((done.first_offset, done.last_offset, done.record_count), (Offset(5), Offset(10), 4));
+    assert_eq!((done.batches.len(), done.offset_of_max_timestamp), (2, Offset(6)));
+    assert!(validate_replicated(&[at(5), at(5)].concat().into()).is_err());
+}
