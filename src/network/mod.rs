@@ -1,5 +1,18 @@
 //! Sockets: listening, one task for each connection, sending files, and the client that brokers and tools use. Knows
 //! frames and payloads, not what is in them.
+//!
+//! A [`listener::SocketServer`] accepts on one or more endpoints and deals the sockets out to the [`threads`], each of
+//! which runs its connections as tasks of one single-threaded runtime. Handlers run inside the connection's task, so
+//! that a request that need not wait never changes its thread.
+
+pub mod buffers;
+
+pub mod connection;
+pub mod limits;
+pub mod listener;
+pub mod output;
+pub mod sendfile;
+pub mod threads;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -35,6 +48,9 @@ pub enum Outcome {
 /// The one way from a connection up into the broker.
 pub trait Dispatch: Send + Sync + 'static {
     /// Handles one request: `frame` is all of it behind the four bytes of its length.
+    ///
+    /// `frame` may be a slice of a read buffer of a megabyte or more, which cannot be used again as long as any slice
+    /// of it lives. So let go of it when the request is answered, and copy what has to outlive the request.
     fn dispatch(
         &self,
         connection: Arc<ConnectionInfo>,
