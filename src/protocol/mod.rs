@@ -3,6 +3,8 @@
 
 pub mod batch;
 pub mod compress;
+pub mod frame;
 pub mod payload;
 pub mod records;
+pub mod shape;
 pub mod validate;
