@@ -3,6 +3,7 @@
 
 pub mod batch;
 pub mod compress;
+pub mod fetch_encoder;
 pub mod frame;
 pub mod payload;
 pub mod records;
