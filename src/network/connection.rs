@@ -227,8 +227,13 @@ impl Connection {
             if !self.read(buffer, missing).await? {
                 return Ok(());
             }
+            let mut handled = 0;
             while let Some(frame) = next_frame(buffer, self.shared.max_request_bytes)? {
                 self.handle(frame, buffer, &mut output, &mut reserved).await?;
+                handled += 1;
+                if handled % TURN == 0 {
+                    tokio::task::yield_now().await;
+                }
             }
             self.flush(&mut output).await?;
             if self.shared.draining.load(Ordering::Relaxed) {

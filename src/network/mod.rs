@@ -6,6 +6,7 @@
 //! that a request that need not wait never changes its thread.
 
 pub mod buffers;
+pub mod client;
 
 pub mod connection;
 pub mod limits;
@@ -13,6 +14,9 @@ pub mod listener;
 pub mod output;
 pub mod sendfile;
 pub mod threads;
+
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::net::SocketAddr;
