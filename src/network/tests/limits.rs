@@ -95,7 +95,7 @@ fn request_bytes_are_bounded_over_all_connections() {
 
 #[test]
 fn an_idle_connection_costs_little() {
-    let server = Server::start(SocketSettings::default());
+    let server = Server::start(SocketSettings { backlog: 4096, ..SocketSettings::default() });
     let mut warm_up: Vec<_> = (0..200).map(|_| server.connect()).collect();
     warm_up.iter_mut().for_each(|client| client.echo(&[0; 2000]));
     let before = resident_kib();
