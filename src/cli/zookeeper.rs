@@ -1,0 +1,98 @@
+//! `zookeeper-server-start.sh` and `zookeeper-shell.sh`: Apache's own ZooKeeper, from `ZOOKEEPER_HOME` or from the
+//! `zookeeper` Debian package. Barnabas never replaces it.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, bail};
+
+use super::processes;
+
+/// The class that runs a ZooKeeper server, alone or in an ensemble.
+pub const SERVER_CLASS: &str = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
+const SHELL_CLASS: &str = "org.apache.zookeeper.ZooKeeperMain";
+const DEBIAN_JAR: &str = "/usr/share/java/zookeeper.jar";
+
+const START_USAGE: &str = "Usage: zookeeper-server-start.sh [-daemon] zookeeper.properties";
+const SHELL_USAGE: &str = "Usage: zookeeper-shell.sh zookeeper_host:port[/path] [command [args...]]";
+
+/// Starts a ZooKeeper server with the given properties; with `-daemon` in the background.
+pub fn start(mut args: Vec<String>) -> anyhow::Result<ExitCode> {
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        println!("{START_USAGE}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let daemon = take_daemon_flag(&mut args);
+    let [config] = args.as_slice() else { bail!("{START_USAGE}") };
+    if !Path::new(config).is_file() {
+        bail!("there is no file {config}");
+    }
+    let mut command = java(SERVER_CLASS)?;
+    command.arg(config);
+    if daemon {
+        let log = processes::daemon_log("zookeeper");
+        let pid = processes::spawn_daemon(&mut command, &log)?;
+        println!("ZooKeeper starts as process {pid}; its output goes to {}", log.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Replaces this process, so that signals reach ZooKeeper itself.
+    Err(command.exec()).context("cannot run java")
+}
+
+/// Opens ZooKeeper's own shell, or runs one command of it.
+pub fn shell(args: Vec<String>) -> anyhow::Result<ExitCode> {
+    let Some((server, rest)) = args.split_first() else { bail!("{SHELL_USAGE}") };
+    if server == "--help" || server == "-h" {
+        println!("{SHELL_USAGE}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if rest.first().is_some_and(|arg| arg == "-zk-tls-config-file") {
+        bail!("-zk-tls-config-file: TLS to ZooKeeper is not supported");
+    }
+    let mut command = java(SHELL_CLASS)?;
+    command.arg("-server").arg(server).args(rest);
+    Err(command.exec()).context("cannot run java")
+}
+
+/// Takes `-daemon` out of the arguments, wherever it stands before the properties.
+pub(crate) fn take_daemon_flag(args: &mut Vec<String>) -> bool {
+    match args.first().map(String::as_str) {
+        Some("-daemon" | "--daemon") => {
+            args.remove(0);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn java(class: &str) -> anyhow::Result<Command> {
+    let java = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java")).filter(|path| path.exists());
+    let mut command = Command::new(java.unwrap_or_else(|| PathBuf::from("java")));
+    let heap = std::env::var("KAFKA_HEAP_OPTS").unwrap_or_else(|_| "-Xmx512M -Xms64M".to_owned());
+    command.args(heap.split_whitespace());
+    if let Ok(options) = std::env::var("KAFKA_OPTS") {
+        command.args(options.split_whitespace());
+    }
+    command.arg("-cp").arg(class_path()?).arg("-Dzookeeper.admin.enableServer=false").arg(class);
+    Ok(command)
+}
+
+/// The jars of `ZOOKEEPER_HOME`, else Debian's.
+fn class_path() -> anyhow::Result<String> {
+    match std::env::var_os("ZOOKEEPER_HOME") {
+        Some(home) => {
+            let home = PathBuf::from(home);
+            if !home.join("lib").is_dir() {
+                bail!("ZOOKEEPER_HOME is {}, but there is no lib folder with ZooKeeper's jars in it", home.display());
+            }
+            let home = home.display();
+            Ok(format!("{home}/conf:{home}/lib/*:{home}/*"))
+        }
+        None if Path::new(DEBIAN_JAR).exists() => Ok(format!("/etc/zookeeper/conf:{DEBIAN_JAR}")),
+        None => bail!(
+            "Apache ZooKeeper was not found. Install Debian's package (apt-get install zookeeper), or set ZOOKEEPER_HOME \
+             to the folder of an unpacked Apache release"
+        ),
+    }
+}
