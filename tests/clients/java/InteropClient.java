@@ -1,0 +1,190 @@
+// A small Java client for the interop tests; compiled against the client jars of each Kafka version under test.
+// Records travel over stdin and stdout as JSON lines; tests/support/clients.rs is the other end.
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.concurrent.Future;
+import java.util.concurrent.atomic.AtomicBoolean;
+import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.ConsumerRecords;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.KafkaException;
+import org.apache.kafka.common.PartitionInfo;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
+
+public final class InteropClient {
+    private static final ObjectMapper JSON = new ObjectMapper();
+    private static final PrintStream OUT = new PrintStream(System.out, false, StandardCharsets.UTF_8);
+
+    public static void main(String[] args) throws Exception {
+        Properties props = new Properties();
+        List<String> rest = new ArrayList<>();
+        for (int i = 0; i < args.length; i++) {
+            if (args[i].equals("-X")) {
+                String[] pair = args[++i].split("=", 2);
+                props.put(pair[0], pair[1]);
+            } else {
+                rest.add(args[i]);
+            }
+        }
+        props.putIfAbsent("bootstrap.servers", rest.get(1));
+        switch (rest.get(0)) {
+            case "write": write(props); break;
+            case "read": read(props, rest.subList(2, rest.size())); break;
+            case "group": group(props, rest.get(2), rest.subList(3, rest.size())); break;
+            default: throw new IllegalArgumentException(rest.get(0));
+        }
+        OUT.flush();
+    }
+
+    private static BufferedReader stdin() {
+        return new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+    }
+
+    private static byte[] bytes(JsonNode node) {
+        return node == null || node.isNull() ? null : node.asText().getBytes(StandardCharsets.UTF_8);
+    }
+
+    private static void put(ObjectNode node, String name, byte[] value) {
+        node.put(name, value == null ? null : new String(value, StandardCharsets.UTF_8));
+    }
+
+    private static void write(Properties props) throws Exception {
+        Map<String, KafkaProducer<byte[], byte[]>> producers = new HashMap<>();
+        List<Future<RecordMetadata>> pending = new ArrayList<>();
+        String line;
+        BufferedReader in = stdin();
+        while ((line = in.readLine()) != null) {
+            JsonNode record = JSON.readTree(line);
+            String codec = record.get("c").asText();
+            KafkaProducer<byte[], byte[]> producer = producers.computeIfAbsent(codec, c -> {
+                Properties own = new Properties();
+                own.putAll(props);
+                own.putIfAbsent("acks", "all");
+                own.putIfAbsent("linger.ms", "50");
+                own.putIfAbsent("batch.size", "200000");
+                own.put("compression.type", c);
+                return new KafkaProducer<>(own, new ByteArraySerializer(), new ByteArraySerializer());
+            });
+            Long timestamp = record.hasNonNull("ts") ? record.get("ts").asLong() : null;
+            ProducerRecord<byte[], byte[]> out = new ProducerRecord<>(record.get("t").asText(), record.get("p").asInt(),
+                timestamp, bytes(record.get("k")), bytes(record.get("v")));
+            for (JsonNode header : record.get("h")) {
+                out.headers().add(header.get(0).asText(), bytes(header.get(1)));
+            }
+            pending.add(producer.send(out));
+        }
+        for (KafkaProducer<byte[], byte[]> producer : producers.values()) producer.flush();
+        for (Future<RecordMetadata> sent : pending) sent.get();
+        for (KafkaProducer<byte[], byte[]> producer : producers.values()) producer.close();
+        OUT.println("{\"event\":\"written\",\"n\":" + pending.size() + "}");
+    }
+
+    private static void print(ConsumerRecord<byte[], byte[]> record) throws Exception {
+        ObjectNode node = JSON.createObjectNode();
+        node.put("t", record.topic());
+        node.put("p", record.partition());
+        node.put("o", record.offset());
+        node.put("ts", record.timestamp());
+        put(node, "k", record.key());
+        put(node, "v", record.value());
+        ArrayNode headers = node.putArray("h");
+        for (Header header : record.headers()) {
+            ArrayNode pair = headers.addArray();
+            pair.add(header.key());
+            pair.add(header.value() == null ? null : new String(header.value(), StandardCharsets.UTF_8));
+        }
+        OUT.println(JSON.writeValueAsString(node));
+    }
+
+    private static KafkaConsumer<byte[], byte[]> consumer(Properties props) {
+        props.putIfAbsent("enable.auto.commit", "false");
+        props.putIfAbsent("auto.offset.reset", "earliest");
+        return new KafkaConsumer<>(props, new ByteArrayDeserializer(), new ByteArrayDeserializer());
+    }
+
+    private static void read(Properties props, List<String> topics) throws Exception {
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(props)) {
+            List<TopicPartition> partitions = new ArrayList<>();
+            for (String topic : topics) {
+                for (PartitionInfo info : consumer.partitionsFor(topic)) {
+                    partitions.add(new TopicPartition(topic, info.partition()));
+                }
+            }
+            consumer.assign(partitions);
+            consumer.seekToBeginning(partitions);
+            Map<TopicPartition, Long> ends = consumer.endOffsets(partitions);
+            while (partitions.stream().anyMatch(p -> consumer.position(p) < ends.get(p))) {
+                for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofMillis(500))) print(record);
+            }
+        }
+        OUT.println("{\"event\":\"end\"}");
+    }
+
+    private static void group(Properties props, String group, List<String> topics) throws Exception {
+        props.put("group.id", group);
+        props.putIfAbsent("heartbeat.interval.ms", "500");
+        props.putIfAbsent("session.timeout.ms", "10000");
+        AtomicBoolean quit = new AtomicBoolean();
+        Thread watcher = new Thread(() -> {
+            try {
+                while (System.in.read() >= 0) { }
+            } catch (java.io.IOException e) {
+                System.err.println(e);
+            }
+            quit.set(true);
+        });
+        watcher.setDaemon(true);
+        watcher.start();
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(props)) {
+            consumer.subscribe(topics, new ConsumerRebalanceListener() {
+                @Override public void onPartitionsRevoked(Collection<TopicPartition> partitions) {
+                    event("revoked", consumer.assignment());
+                }
+
+                @Override public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
+                    event("assigned", consumer.assignment());
+                }
+            });
+            while (!quit.get()) {
+                ConsumerRecords<byte[], byte[]> records = consumer.poll(Duration.ofMillis(200));
+                for (ConsumerRecord<byte[], byte[]> record : records) print(record);
+                OUT.flush();
+                if (!records.isEmpty()) {
+                    try {
+                        consumer.commitSync();
+                    } catch (KafkaException e) {
+                        OUT.println("{\"event\":\"commit-failed\"}");
+                        System.err.println(e);
+                    }
+                }
+            }
+        }
+        OUT.println("{\"event\":\"left\"}");
+    }
+
+    private static void event(String name, Collection<TopicPartition> assignment) {
+        OUT.println("{\"event\":\"" + name + "\",\"n\":" + assignment.size() + "}");
+        OUT.flush();
+    }
+}

@@ -1,0 +1,12 @@
+//! Real client programs against a broker: what each writes, each reads; alone and in groups; old message formats; and
+//! log folders that change hands between barnabas and JVM brokers.
+//!
+//! `BARNABAS_TEST_BROKER=jvm-3.9.1` runs the same tests against Apache Kafka, which proves the tests.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod console;
+mod groups;
+mod matrix;
+mod old_formats;
