@@ -99,6 +99,11 @@ fn is_rust(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "rs")
 }
 
+/// Unit tests in a file of their own.
+fn is_test_file(path: &Path) -> bool {
+    path.to_string_lossy().ends_with("tests.rs") || path.iter().skip(1).any(|part| part == "tests")
+}
+
 fn report(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
@@ -159,7 +164,7 @@ fn rooms_keep_to_their_layers() {
     for path in files().iter().filter(|path| is_rust(path) && path.starts_with("src")) {
         let name = path.to_string_lossy();
         let room = path.iter().nth(1).map(|part| part.to_string_lossy().replace(".rs", "")).unwrap_or_default();
-        let in_tests = name.ends_with("/tests.rs") || name.contains("/tests/");
+        let in_tests = is_test_file(path);
         if room == "main" || room == "lib" || in_tests {
             continue;
         }
@@ -202,7 +207,7 @@ fn files_are_short() {
 fn modules_say_what_they_own() {
     let mut complaints = Vec::new();
     for path in files().iter().filter(|path| is_rust(path) && path.starts_with("src")) {
-        let is_test = path.ends_with("tests.rs") || path.iter().any(|part| part == "tests");
+        let is_test = is_test_file(path);
         if !is_test && !text(path).unwrap_or_default().starts_with("//!") {
             complaints.push(format!("{}: does not open with what it owns", path.display()));
         }
