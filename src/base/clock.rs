@@ -1,12 +1,18 @@
 //! Time as it is passed in: real for the broker, in the test's hands for tests and the simulator.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A source of wall-clock time in milliseconds since 1970.
 pub trait Clock: Send + Sync + 'static {
     /// Now, in milliseconds since 1970.
     fn now_ms(&self) -> i64;
+
+    /// Milliseconds since some fixed moment, for deadlines: never jumps when the machine's clock is set.
+    fn monotonic_ms(&self) -> i64 {
+        self.now_ms()
+    }
 }
 
 /// The machine's clock.
@@ -16,6 +22,11 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now_ms(&self) -> i64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn monotonic_ms(&self) -> i64 {
+        static START: OnceLock<Instant> = OnceLock::new();
+        i64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 }
 

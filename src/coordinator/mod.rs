@@ -1,1 +1,9 @@
-//! (room under construction)
+//! Coordinators: state machines that live in the partitions of internal topics. Owns consumer groups and committed
+//! offsets (`__consumer_offsets`); transactions will live beside them. Knows the log only through
+//! [`internal_log::InternalLog`], and neither sockets nor ZooKeeper.
+
+pub(crate) mod batch_writer;
+pub mod group;
+pub mod internal_log;
+pub mod partitioner;
+pub(crate) mod wire;

@@ -1,0 +1,147 @@
+//! Partitions of the offsets topic come and go with their leadership: loading all groups of one, giving them up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use super::coordinator::{Cell, GroupCoordinator, Home, OFFSETS_TOPIC, OwnedPartition, Slot};
+use super::replay::Replay;
+use crate::base::error::ErrorCode;
+use crate::base::ids::{LeaderEpoch, TopicPartition};
+
+/// How long to wait before reading a partition again that could not be read.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often a long loading says how far it has come.
+const REPORT: Duration = Duration::from_secs(5);
+
+impl GroupCoordinator {
+    /// This broker leads `partition` of the offsets topic at `epoch`: its groups are loaded, then served. Older news than
+    /// what is known is passed over.
+    pub fn on_election(&self, partition: i32, epoch: LeaderEpoch) {
+        let former = {
+            let mut slots = self.slots.write();
+            if slots.get(&partition).is_some_and(|slot| slot.epoch() >= epoch) {
+                return;
+            }
+            slots.insert(partition, Slot::Loading(epoch))
+        };
+        if let Some(Slot::Owned(owned)) = former {
+            self.unload(&owned, ErrorCode::NotCoordinator);
+        }
+        let Some(me) = self.myself() else { return };
+        self.runtime.spawn_blocking(move || me.load(partition, epoch));
+    }
+
+    /// This broker no longer leads `partition`; `epoch` says since when, if known. Its groups are forgotten here, and
+    /// those who wait are sent to look for their coordinator.
+    pub fn on_resignation(&self, partition: i32, epoch: Option<LeaderEpoch>) {
+        let former = {
+            let mut slots = self.slots.write();
+            match slots.get(&partition) {
+                Some(slot) if epoch.is_none_or(|epoch| epoch >= slot.epoch()) => slots.remove(&partition),
+                _ => None,
+            }
+        };
+        if let Some(Slot::Owned(owned)) = former {
+            self.unload(&owned, ErrorCode::NotCoordinator);
+            info!(partition = %owned.home.tp, epoch = %owned.home.epoch, "gave up groups and offsets");
+        }
+    }
+
+    pub(super) fn unload(&self, owned: &OwnedPartition, error: ErrorCode) {
+        for cell in owned.close() {
+            self.update(&cell, |entry, cx| {
+                entry.group.die(error, cx);
+                entry.offsets = super::offsets::GroupOffsets::default();
+            });
+        }
+    }
+
+    fn is_loading(&self, partition: i32, epoch: LeaderEpoch) -> bool {
+        matches!(self.slots.read().get(&partition), Some(Slot::Loading(at)) if *at == epoch)
+    }
+
+    /// Reads a partition until that succeeds or its leadership has gone. Runs on a blocking thread.
+    fn load(&self, partition: i32, epoch: LeaderEpoch) {
+        let home = Arc::new(Home { tp: TopicPartition::new(OFFSETS_TOPIC, partition), epoch });
+        let started = Instant::now();
+        while self.is_loading(partition, epoch) {
+            match self.replay(&home) {
+                Ok(replay) => return self.serve(&home, replay, started),
+                Err(ErrorCode::NotLeaderOrFollower) => {
+                    warn!(partition = %home.tp, %epoch, "loading ends: the partition is not led here");
+                    return self.on_resignation(partition, Some(epoch));
+                }
+                Err(error) => {
+                    error!(partition = %home.tp, %epoch, %error, "loading groups and offsets failed; once more");
+                    std::thread::sleep(RETRY);
+                }
+            }
+        }
+    }
+
+    fn replay(&self, home: &Home) -> Result<Replay, ErrorCode> {
+        let tp = &home.tp;
+        let (mut next, mut end) = self.log.offset_range(tp)?;
+        info!(partition = %tp, epoch = %home.epoch, from = %next, to = %end, "loading groups and offsets");
+        let mut replay = Replay::default();
+        let mut reported = Instant::now();
+        while next < end && self.is_loading(tp.partition, home.epoch) {
+            let chunk = self.log.read(tp, next, self.config.offsets_load_buffer_size)?;
+            let reached = replay.batches(tp, &chunk, next, |topic| self.intern(topic));
+            if reached <= next {
+                // Compaction may have taken the last records before the end.
+                break;
+            }
+            next = reached;
+            if reported.elapsed() >= REPORT {
+                reported = Instant::now();
+                info!(partition = %tp, at = %next, to = %end, records = replay.records(), "loading groups and offsets");
+            }
+            if next >= end {
+                end = self.log.offset_range(tp)?.1;
+            }
+        }
+        Ok(replay)
+    }
+
+    fn serve(&self, home: &Arc<Home>, replay: Replay, started: Instant) {
+        let records = replay.records();
+        let mut offsets = 0;
+        let mut groups = HashMap::new();
+        for (group, held) in replay.finish(&home.tp) {
+            offsets += held.len();
+            groups.insert(Arc::clone(group.id()), Arc::new(Cell::new(Arc::clone(home), group, held)));
+        }
+        let (partition, count) = (home.tp.partition, groups.len());
+        let owned = Arc::new(OwnedPartition::new(Arc::clone(home), groups));
+        {
+            let mut slots = self.slots.write();
+            match slots.get(&partition) {
+                Some(Slot::Loading(at)) if *at == home.epoch => {
+                    slots.insert(partition, Slot::Owned(Arc::clone(&owned)));
+                }
+                _ => return,
+            }
+        }
+        for cell in owned.cells() {
+            self.update(&cell, |entry, cx| entry.group.on_loaded(cx));
+        }
+        info!(
+            partition = %home.tp, epoch = %home.epoch, records, groups = count, offsets,
+            ms = started.elapsed().as_millis(), "groups and offsets loaded"
+        );
+    }
+
+    /// Whether any partition is being loaded, so that a list of groups is not whole.
+    pub fn is_loading_any(&self) -> bool {
+        self.slots.read().values().any(|slot| matches!(slot, Slot::Loading(_)))
+    }
+
+    /// Whether a partition's groups are served here.
+    pub fn is_served(&self, partition: i32) -> bool {
+        matches!(self.slots.read().get(&partition), Some(Slot::Owned(_)))
+    }
+}
