@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 pub mod client_config;
+pub mod cluster;
 pub mod console_consumer;
 pub mod console_producer;
 pub mod formatter;
@@ -14,6 +15,8 @@ pub mod processes;
 pub mod properties;
 pub mod server_start;
 pub mod server_stop;
+pub mod topics;
+pub mod usage;
 pub mod zookeeper;
 
 /// One subcommand.
@@ -33,6 +36,7 @@ pub const TOOLS: &[Tool] = &[
     Tool { name: "zookeeper-server-start", about: "Start Apache ZooKeeper", run: zookeeper::start },
     Tool { name: "zookeeper-server-stop", about: "Stop Apache ZooKeeper", run: server_stop::run_zookeeper },
     Tool { name: "zookeeper-shell", about: "Look into ZooKeeper by hand", run: zookeeper::shell },
+    Tool { name: "kafka-topics", about: "Create, delete, describe, or change topics", run: topics::run },
     Tool { name: "kafka-console-producer", about: "Write lines to a topic", run: console_producer::run },
     Tool { name: "kafka-console-consumer", about: "Read a topic's records", run: console_consumer::run },
 ];
