@@ -2,6 +2,7 @@
 //! partition.
 
 pub mod batch;
+pub mod builder;
 pub mod compress;
 pub mod fetch_encoder;
 pub mod frame;

@@ -18,6 +18,7 @@ use crate::base::ids::{LeaderEpoch, Offset};
 
 mod in_place;
 mod scan;
+mod stream;
 
 /// Whose timestamps a topic keeps (`message.timestamp.type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -2,42 +2,63 @@
 
 use smallvec::smallvec;
 
-use super::scan::{Faults, summarize};
-use super::{Entry, TimestampType, ValidateContext, ValidateError, Validated, ValidatedBatch};
+use super::scan::{Faults, Summary};
+use super::{Entry, TimestampType, ValidateContext, ValidateError, Validated, ValidatedBatch, stream};
 use crate::base::ids::Offset;
 use crate::protocol::batch::{ATTRIBUTES_OFFSET, BatchHeader, HEADER_LEN, TIMESTAMP_TYPE_MASK, crc32c_of};
 use crate::protocol::compress::Codec;
-use crate::protocol::records::Records;
+use crate::protocol::records::{RecordError, records};
 
 /// Checks the one batch's records and writes its header anew.
 pub(super) fn assign(entry: &Entry, ctx: &ValidateContext) -> Result<Validated, ValidateError> {
+    let header = &entry.header;
     let body = entry.bytes.slice(HEADER_LEN..);
-    if entry.codec != Codec::None {
-        return Err(ValidateError::invalid("compressed records are not there yet"));
-    }
-    let summary = summarize(&entry.header, &body)?;
-    if !summary.is_clean(&entry.header, ctx) {
-        find_faults(&entry.header, crate::protocol::records::records(&body, entry.header.record_count), ctx)?;
+    let mut summary = Summary::new(header);
+    for_each(entry, &body, ctx, |timestamp_delta, offset_delta, has_key| {
+        summary.add(timestamp_delta, offset_delta, has_key);
+    })?;
+    if !summary.is_clean(header, ctx) {
+        find_faults(entry, &body, ctx)?;
     }
     if !summary.offsets_are_in_order() {
         return Err(ValidateError::invalid("the offset deltas of a batch must count up from 0"));
     }
-    let max_timestamp =
-        if entry.header.is_log_append_time() { entry.header.max_timestamp } else { summary.max_timestamp };
-    let header = final_header(&entry.header, &body, max_timestamp, ctx);
+    let max_timestamp = if header.is_log_append_time() { header.max_timestamp } else { summary.max_timestamp };
+    let header = final_header(header, &body, max_timestamp, ctx);
     Ok(finish(ValidatedBatch::new(header, body), entry.codec, ctx))
 }
 
-fn find_faults(header: &BatchHeader, records: Records<'_>, ctx: &ValidateContext) -> Result<(), ValidateError> {
-    let mut faults = Faults::default();
-    for record in records {
-        let record = record?;
-        let timestamp = match header.is_log_append_time() {
-            true => header.max_timestamp,
-            false => header.base_timestamp.wrapping_add(record.timestamp_delta),
-        };
-        faults.check(header.is_log_append_time(), timestamp, record.key.is_some(), ctx);
+/// Calls `each` with timestamp delta, offset delta and whether there is a key.
+#[inline]
+fn for_each(
+    entry: &Entry,
+    body: &[u8],
+    ctx: &ValidateContext,
+    mut each: impl FnMut(i64, i32, bool),
+) -> Result<(), ValidateError> {
+    if entry.header.record_count < 0 {
+        return Err(RecordError::Count(entry.header.record_count).into());
     }
+    if entry.codec != Codec::None {
+        return stream::for_each(entry.codec, &entry.header, body, ctx.max_decompressed_bytes, each);
+    }
+    for record in records(body, entry.header.record_count) {
+        let record = record?;
+        each(record.timestamp_delta, record.offset_delta, record.key.is_some());
+    }
+    Ok(())
+}
+
+fn find_faults(entry: &Entry, body: &[u8], ctx: &ValidateContext) -> Result<(), ValidateError> {
+    let mut faults = Faults::default();
+    let stamped = entry.header.is_log_append_time();
+    for_each(entry, body, ctx, |timestamp_delta, _, has_key| {
+        let timestamp = match stamped {
+            true => entry.header.max_timestamp,
+            false => entry.header.base_timestamp.wrapping_add(timestamp_delta),
+        };
+        faults.check(stamped, timestamp, has_key, ctx);
+    })?;
     faults.finish()
 }
 

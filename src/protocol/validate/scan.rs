@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use super::{MAX_REJECTED_RECORDS, RejectedRecord, TimestampType, ValidateContext, ValidateError};
 use crate::base::error::ErrorCode;
 use crate::protocol::batch::BatchHeader;
-use crate::protocol::records::{Record, RecordError};
 
 /// The timestamp of a record without one.
 pub(super) const NO_TIMESTAMP: i64 = -1;
@@ -59,23 +58,6 @@ impl Summary {
     }
 }
 
-/// Sums up the `count` records in `bytes`.
-pub(super) fn summarize(header: &BatchHeader, bytes: &[u8]) -> Result<Summary, ValidateError> {
-    let mut summary = Summary::new(header);
-    let mut at = 0;
-    if header.record_count < 0 {
-        return Err(RecordError::Count(header.record_count).into());
-    }
-    for _ in 0..header.record_count {
-        let record = Record::read(bytes, &mut at)?;
-        summary.add(record.timestamp_delta, record.offset_delta, record.key.is_some());
-    }
-    if at != bytes.len() {
-        return Err(RecordError::Remaining(header.record_count).into());
-    }
-    Ok(summary)
-}
-
 fn timestamp_in_bounds(timestamp: i64, ctx: &ValidateContext) -> bool {
     let age = ctx.now_ms.saturating_sub(timestamp);
     age <= ctx.timestamp_before_max_ms && age.saturating_neg() <= ctx.timestamp_after_max_ms
@@ -112,13 +94,6 @@ impl Faults {
             return true;
         }
         false
-    }
-
-    /// Notes that the record just checked holds compressed records itself, which a compressed message may not.
-    pub fn nested_compression(&mut self) {
-        let index = self.next_index;
-        self.next_index = self.next_index.wrapping_add(1);
-        self.push(index, "a compressed message may not hold another one");
     }
 
     fn push(&mut self, batch_index: i32, message: impl Into<Cow<'static, str>>) {

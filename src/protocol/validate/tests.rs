@@ -1,5 +1,6 @@
 use super::*;
 use crate::base::ids::{ProducerEpoch, ProducerId};
+use crate::protocol::builder::{BatchBuilder, BatchSpec};
 use crate::protocol::records::{Headers, Record};
 
 /// A batch of records with these keys and timestamps, as a client would send it.
@@ -111,6 +112,48 @@ fn headers_that_contradict_themselves_are_refused() {
     assert_eq!(refused(more), ErrorCode::InvalidRecord);
     let fewer = |header: &mut BatchHeader| (header.last_offset_delta, header.record_count) = (0, 1);
     assert_eq!(refused(fewer), ErrorCode::InvalidRecord);
+}
+
+fn compressed(codec: Codec, keys: &[Option<&[u8]>], value: &[u8]) -> Bytes {
+    let mut builder = BatchBuilder::new(BatchSpec { compression: codec.into(), ..BatchSpec::default() });
+    for (index, key) in keys.iter().enumerate() {
+        let header: (&[u8], Option<&[u8]>) = (b"h", Some(value));
+        builder.append_with_headers(900 + index as i64, *key, Some(value), [header, header]);
+    }
+    builder.build().expect("builds").1
+}
+
+const COMPRESSED: [Codec; 4] = [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+
+#[test]
+fn compressed_batches_are_checked_but_not_rewritten() {
+    for codec in COMPRESSED {
+        for len in [0, 100, 5_000, 5_450, 5_460, 16_384, 100_000] {
+            let sent = compressed(codec, &[Some(b"a"), None, Some(b"c")], &vec![b'x'; len]);
+            let done = validate_and_assign(sent.clone(), &context()).expect("valid");
+            assert_eq!(done.batches[0].body.as_ptr(), sent[HEADER_LEN..].as_ptr());
+            assert_eq!((done.max_timestamp, done.last_offset, done.source_codec), (902, Offset(42), codec));
+            let error = validate_and_assign(sent.clone(), &ValidateContext { compacted: true, ..context() })
+                .expect_err("no key");
+            assert_eq!(error.rejected.iter().map(|record| record.batch_index).collect::<Vec<_>>(), [1]);
+            let fewer = |header: &mut BatchHeader| (header.last_offset_delta, header.record_count) = (1, 2);
+            assert_eq!(code(with_header(&sent, fewer), &context()), ErrorCode::InvalidRecord);
+            let more = |header: &mut BatchHeader| (header.last_offset_delta, header.record_count) = (3, 4);
+            assert_eq!(code(with_header(&sent, more), &context()), ErrorCode::InvalidRecord);
+            let small = ValidateContext { max_decompressed_bytes: 9 * len + 100, ..context() };
+            assert_eq!(code(sent.clone(), &small), ErrorCode::None);
+            let small = ValidateContext { max_decompressed_bytes: 8 * len, ..context() };
+            assert_eq!(code(sent, &small), ErrorCode::MessageTooLarge);
+        }
+    }
+}
+
+#[test]
+fn garbage_in_place_of_compressed_records_is_refused() {
+    for codec in COMPRESSED {
+        let sent = client_batch(codec.id(), &[(None, 900)]);
+        assert_eq!(code(sent, &context()), ErrorCode::InvalidRecord);
+    }
 }
 
 #[test]
