@@ -1,1 +1,5 @@
-//! (room under construction)
+//! Partitions of this broker as replicas: who leads, what is in sync, what may be read; the requests that read and write
+//! them; what the controller told of the cluster. Knows logs and wire structs, never ZooKeeper and never the controller.
+
+pub mod fetch_session;
+pub mod metadata_cache;
