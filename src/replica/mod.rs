@@ -2,4 +2,5 @@
 //! them; what the controller told of the cluster. Knows logs and wire structs, never ZooKeeper and never the controller.
 
 pub mod fetch_session;
+pub mod leadership;
 pub mod metadata_cache;
