@@ -7,11 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tracing::debug;
 
-use super::frame::RequestHeader;
 use super::{Call, Context, api_versions, find};
 use crate::network::{ConnectionInfo, Dispatch, Outcome};
-
-const API_VERSIONS: i16 = 18;
+use crate::protocol::frame::{API_VERSIONS, RequestHeader};
 
 /// Serves all keys of the table over one [`Context`].
 pub struct Dispatcher {

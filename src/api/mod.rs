@@ -5,7 +5,7 @@
 mod call;
 mod context;
 mod dispatcher;
-mod frame;
+
 mod table;
 
 pub mod api_versions;

@@ -4,3 +4,5 @@
 pub mod fetch_session;
 pub mod leadership;
 pub mod metadata_cache;
+pub mod topic_configs;
+pub mod topic_names;
