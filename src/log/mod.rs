@@ -1,1 +1,16 @@
-//! (room under construction)
+//! Partitions on disk: segments, indexes, producer state, leader epochs, checkpoints, recovery, retention.
+//!
+//! Owns every file under `log.dirs`, byte-compatible with Kafka's (2.8 to 3.9). Invariants: log start <= high watermark
+//! <= log end; a batch is either whole in the file or not there; the recovery point never passes what was flushed.
+//! Never knows: sockets, requests, ZooKeeper, who leads a partition.
+
+pub mod checkpoint;
+pub mod epochs;
+pub mod error;
+pub mod files;
+pub mod index;
+pub mod log_config;
+pub mod log_dir;
+pub mod meta;
+pub mod segment;
+pub mod tail;

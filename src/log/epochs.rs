@@ -1,0 +1,179 @@
+//! Which leader epoch began at which offset (KIP-101, KIP-279; `LeaderEpochFileCache`). Plain data; the log writes it to
+//! `leader-epoch-checkpoint` at the latest before the recovery point passes what it describes.
+//!
+//! Invariant: epochs and start offsets both rise strictly from entry to entry.
+
+use crate::base::ids::{LeaderEpoch, Offset};
+
+/// A leader epoch and the first offset that was written under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EpochEntry {
+    /// The epoch.
+    pub epoch: LeaderEpoch,
+    /// Its first offset.
+    pub start_offset: Offset,
+}
+
+/// The epochs of one log, oldest first.
+#[derive(Debug, Default)]
+pub struct LeaderEpochs {
+    entries: Vec<EpochEntry>,
+    dirty: bool,
+}
+
+impl LeaderEpochs {
+    /// Takes over what a checkpoint file holds. Entries that break the invariant give way to later ones.
+    pub fn from_entries(entries: Vec<EpochEntry>) -> Self {
+        let mut epochs = Self::default();
+        let given = entries.len();
+        for entry in entries {
+            epochs.assign(entry.epoch, entry.start_offset);
+        }
+        epochs.dirty = epochs.entries.len() != given;
+        epochs
+    }
+
+    /// All entries, oldest first.
+    pub fn entries(&self) -> &[EpochEntry] {
+        &self.entries
+    }
+
+    /// Whether the checkpoint file lags behind.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Notes that the checkpoint file holds what this holds.
+    pub fn mark_written(&mut self) {
+        self.dirty = false;
+    }
+
+    /// Notes that `epoch` begins at `start_offset`. What a newer leader overwrites goes. Does nothing if the epoch is
+    /// already the latest.
+    pub fn assign(&mut self, epoch: LeaderEpoch, start_offset: Offset) {
+        if epoch < LeaderEpoch(0) || start_offset < Offset::ZERO {
+            return;
+        }
+        if let Some(last) = self.entries.last()
+            && last.epoch == epoch
+            && last.start_offset <= start_offset
+        {
+            return;
+        }
+        self.entries.retain(|e| e.epoch < epoch && e.start_offset < start_offset);
+        self.entries.push(EpochEntry { epoch, start_offset });
+        self.dirty = true;
+    }
+
+    /// The newest epoch.
+    pub fn latest(&self) -> Option<LeaderEpoch> {
+        self.entries.last().map(|e| e.epoch)
+    }
+
+    /// The oldest entry.
+    pub fn earliest(&self) -> Option<EpochEntry> {
+        self.entries.first().copied()
+    }
+
+    /// The newest epoch below `epoch`.
+    pub fn previous(&self, epoch: LeaderEpoch) -> Option<LeaderEpoch> {
+        self.entries.iter().rev().find(|e| e.epoch < epoch).map(|e| e.epoch)
+    }
+
+    /// The epoch under which the record at `offset` was written.
+    pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.entries.iter().rev().find(|e| e.start_offset <= offset).map(|e| e.epoch)
+    }
+
+    /// Where `epoch` ends: the largest known epoch not above it, and the first offset of the epoch that follows (the log
+    /// end for the latest). `None` where nothing is known, which the wire answers with -1 (KIP-320).
+    pub fn end_offset(&self, epoch: LeaderEpoch, log_end: Offset) -> Option<(LeaderEpoch, Offset)> {
+        if epoch < LeaderEpoch(0) {
+            return None;
+        }
+        let latest = self.latest()?;
+        if epoch == latest {
+            return Some((epoch, log_end));
+        }
+        let following = self.entries.iter().position(|e| e.epoch > epoch)?;
+        match following.checked_sub(1) {
+            Some(floor) => Some((self.entries[floor].epoch, self.entries[following].start_offset)),
+            None => Some((epoch, self.entries[following].start_offset)),
+        }
+    }
+
+    /// Forgets epochs that begin at or after `end`, after a truncation.
+    pub fn truncate_from_end(&mut self, end: Offset) {
+        let before = self.entries.len();
+        self.entries.retain(|e| e.start_offset < end);
+        self.dirty |= before != self.entries.len();
+    }
+
+    /// Forgets epochs that end below `start`; the one that covers `start` begins there from now on.
+    pub fn truncate_from_start(&mut self, start: Offset) {
+        let Some(floor) = self.entries.iter().rposition(|e| e.start_offset <= start) else { return };
+        if floor > 0 || self.entries[0].start_offset < start {
+            self.entries.drain(..floor);
+            self.entries[0].start_offset = start;
+            self.dirty = true;
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.dirty |= !self.entries.is_empty();
+        self.entries.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epochs(entries: &[(i32, i64)]) -> LeaderEpochs {
+        let mut epochs = LeaderEpochs::default();
+        for &(epoch, start) in entries {
+            epochs.assign(LeaderEpoch(epoch), Offset(start));
+        }
+        epochs
+    }
+
+    fn plain(epochs: &LeaderEpochs) -> Vec<(i32, i64)> {
+        epochs.entries().iter().map(|e| (e.epoch.get(), e.start_offset.get())).collect()
+    }
+
+    #[test]
+    fn a_newer_leader_overwrites() {
+        assert_eq!(plain(&epochs(&[(1, 0), (3, 10), (4, 20)])), [(1, 0), (3, 10), (4, 20)]);
+        assert_eq!(plain(&epochs(&[(1, 0), (3, 10), (4, 10)])), [(1, 0), (4, 10)]);
+        assert_eq!(plain(&epochs(&[(1, 0), (5, 10), (4, 20)])), [(1, 0), (4, 20)]);
+        assert_eq!(plain(&epochs(&[(1, 0), (1, 10)])), [(1, 0)]);
+        assert_eq!(plain(&epochs(&[(-1, 0)])), []);
+    }
+
+    #[test]
+    fn end_offsets_follow_kip_320() {
+        let e = epochs(&[(2, 5), (3, 10), (6, 20)]);
+        let end = |epoch| e.end_offset(LeaderEpoch(epoch), Offset(30)).map(|(a, b)| (a.get(), b.get()));
+        assert_eq!(end(-1), None);
+        assert_eq!(end(1), Some((1, 5)));
+        assert_eq!(end(2), Some((2, 10)));
+        assert_eq!(end(4), Some((3, 20)));
+        assert_eq!(end(6), Some((6, 30)));
+        assert_eq!(end(7), None);
+        assert_eq!(LeaderEpochs::default().end_offset(LeaderEpoch(0), Offset(0)), None);
+    }
+
+    #[test]
+    fn truncation_keeps_what_covers_the_rest() {
+        let mut e = epochs(&[(2, 5), (3, 10), (6, 20)]);
+        e.truncate_from_start(Offset(12));
+        assert_eq!(plain(&e), [(3, 12), (6, 20)]);
+        e.truncate_from_end(Offset(20));
+        assert_eq!(plain(&e), [(3, 12)]);
+        assert_eq!(e.epoch_at(Offset(15)), Some(LeaderEpoch(3)));
+        assert_eq!(e.epoch_at(Offset(11)), None);
+        e.truncate_from_start(Offset(5));
+        assert_eq!(plain(&e), [(3, 12)]);
+    }
+}

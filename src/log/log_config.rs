@@ -1,0 +1,55 @@
+//! The settings of a topic that its logs act on, as plain numbers.
+
+/// What a log needs to know of its topic's configuration. Shared by all partitions of a topic.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// `segment.bytes`.
+    pub segment_bytes: i32,
+    /// `segment.ms`.
+    pub segment_ms: i64,
+    /// `segment.jitter.ms`.
+    pub segment_jitter_ms: i64,
+    /// `segment.index.bytes`.
+    pub segment_index_bytes: i32,
+    /// `index.interval.bytes`.
+    pub index_interval_bytes: i32,
+    /// `retention.ms`; negative keeps for ever.
+    pub retention_ms: i64,
+    /// `retention.bytes`; negative keeps everything.
+    pub retention_bytes: i64,
+    /// Whether `cleanup.policy` has `delete`.
+    pub delete: bool,
+    /// Whether `cleanup.policy` has `compact`.
+    pub compact: bool,
+    /// `file.delete.delay.ms`.
+    pub file_delete_delay_ms: i64,
+    /// `flush.messages`.
+    pub flush_messages: i64,
+    /// `flush.ms`.
+    pub flush_ms: i64,
+    /// `max.message.bytes`.
+    pub max_message_bytes: i32,
+    /// Whether `message.timestamp.type` is `LogAppendTime`.
+    pub log_append_time: bool,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 1 << 30,
+            segment_ms: 604_800_000,
+            segment_jitter_ms: 0,
+            segment_index_bytes: 10 << 20,
+            index_interval_bytes: 4096,
+            retention_ms: 604_800_000,
+            retention_bytes: -1,
+            delete: true,
+            compact: false,
+            file_delete_delay_ms: 60_000,
+            flush_messages: i64::MAX,
+            flush_ms: i64::MAX,
+            max_message_bytes: 1_048_588,
+            log_append_time: false,
+        }
+    }
+}
