@@ -65,6 +65,13 @@ impl LeaderEpochs {
         self.dirty = true;
     }
 
+    /// Like [`LeaderEpochs::assign`], but only for an epoch above the latest, as recovery sees them.
+    pub fn assign_if_newer(&mut self, epoch: LeaderEpoch, start_offset: Offset) {
+        if self.latest().is_none_or(|latest| epoch > latest) {
+            self.assign(epoch, start_offset);
+        }
+    }
+
     /// The newest epoch.
     pub fn latest(&self) -> Option<LeaderEpoch> {
         self.entries.last().map(|e| e.epoch)

@@ -146,10 +146,17 @@ fn search<E: IndexEntry>(file: &File, count: u32, below: impl Fn(&E) -> bool) ->
 impl<E: IndexEntry> Index<E> {
     /// An index whose file is looked at when first needed.
     pub fn unopened() -> Self {
-        Self { file: LazyFile::default(), state: Mutex::new(State { on_disk: None, pending: Vec::new(), dirty: false }) }
+        Self {
+            file: LazyFile::default(),
+            state: Mutex::new(State { on_disk: None, pending: Vec::new(), dirty: false }),
+        }
     }
 
-    fn loaded(&self, state: &mut State<E>, path: impl Fn() -> std::path::PathBuf) -> io::Result<(u32, Option<Arc<File>>)> {
+    fn loaded(
+        &self,
+        state: &mut State<E>,
+        path: impl Fn() -> std::path::PathBuf,
+    ) -> io::Result<(u32, Option<Arc<File>>)> {
         if let Some(0) = state.on_disk {
             return Ok((0, None));
         }
@@ -188,11 +195,7 @@ impl<E: IndexEntry> Index<E> {
     }
 
     /// The last entry for which `below` holds. `below` must hold for a prefix of the entries.
-    pub fn floor(
-        &self,
-        path: impl Fn() -> std::path::PathBuf,
-        below: impl Fn(&E) -> bool,
-    ) -> io::Result<Option<E>> {
+    pub fn floor(&self, path: impl Fn() -> std::path::PathBuf, below: impl Fn(&E) -> bool) -> io::Result<Option<E>> {
         let mut state = self.state.lock();
         if state.pending.first().is_some_and(&below) {
             let at = state.pending.partition_point(&below);
@@ -208,11 +211,7 @@ impl<E: IndexEntry> Index<E> {
     }
 
     /// The first entry for which `below` does not hold.
-    pub fn above(
-        &self,
-        path: impl Fn() -> std::path::PathBuf,
-        below: impl Fn(&E) -> bool,
-    ) -> io::Result<Option<E>> {
+    pub fn above(&self, path: impl Fn() -> std::path::PathBuf, below: impl Fn(&E) -> bool) -> io::Result<Option<E>> {
         let mut state = self.state.lock();
         if let (count, Some(file)) = self.loaded(&mut state, path)?
             && count > 0
@@ -278,9 +277,9 @@ impl<E: IndexEntry> Index<E> {
             if !std::mem::take(&mut state.dirty) {
                 return Ok(());
             }
-            self.file.open_or_create(path)?
+            self.file.open_existing(|| path.to_path_buf())?
         };
-        file.sync_data()
+        file.map_or(Ok(()), |file| file.sync_data())
     }
 
     /// Notes that the whole file system was synced, so that [`Index::sync`] need not do it again.

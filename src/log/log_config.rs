@@ -1,5 +1,7 @@
 //! The settings of a topic that its logs act on, as plain numbers.
 
+use crate::protocol::validate::{TargetCompression, TimestampType};
+
 /// What a log needs to know of its topic's configuration. Shared by all partitions of a topic.
 #[derive(Debug, Clone)]
 pub struct LogConfig {
@@ -29,8 +31,14 @@ pub struct LogConfig {
     pub flush_ms: i64,
     /// `max.message.bytes`.
     pub max_message_bytes: i32,
-    /// Whether `message.timestamp.type` is `LogAppendTime`.
-    pub log_append_time: bool,
+    /// `message.timestamp.type`.
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`.
+    pub timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`.
+    pub timestamp_after_max_ms: i64,
+    /// `compression.type` with its level.
+    pub compression: TargetCompression,
 }
 
 impl Default for LogConfig {
@@ -49,7 +57,10 @@ impl Default for LogConfig {
             flush_messages: i64::MAX,
             flush_ms: i64::MAX,
             max_message_bytes: 1_048_588,
-            log_append_time: false,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: i64::MAX,
+            compression: TargetCompression::Producer,
         }
     }
 }

@@ -72,16 +72,6 @@ impl EntryHeader {
     }
 }
 
-/// Whether the CRC of the whole entry in `bytes` is right.
-pub fn entry_crc_is_valid(header: &EntryHeader, bytes: &[u8]) -> bool {
-    if header.magic == 2 {
-        return batch::crc_is_valid(bytes);
-    }
-    let expected = u32::from_be_bytes(batch::field(bytes, LOG_OVERHEAD));
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, &bytes[MAGIC_OFFSET..]);
-    crc == u64::from(expected)
-}
-
 /// Reads the header of the entry at `position`, of a file that ends at `end`. `None` if no whole entry is there.
 pub fn header_at(file: &File, position: u64, end: u64) -> io::Result<Option<EntryHeader>> {
     let mut bytes = [0; HEADER_LEN];

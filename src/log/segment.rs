@@ -90,6 +90,7 @@ pub struct Segment {
     // Read off the time index when first asked for.
     max_timestamp: Mutex<Option<TimestampOffset>>,
     dirty: AtomicBool,
+    deleted: AtomicBool,
 }
 
 impl Segment {
@@ -106,7 +107,17 @@ impl Segment {
             has_aborted: AtomicBool::new(has_aborted),
             max_timestamp: Mutex::new(None),
             dirty: AtomicBool::new(false),
+            deleted: AtomicBool::new(false),
         }
+    }
+
+    /// Creates the `.log` and empty indexes, as a JVM broker expects to find them. Opens nothing for longer.
+    pub(crate) fn create_files(&self) -> io::Result<()> {
+        for suffix in [files::LOG, files::INDEX, files::TIME_INDEX] {
+            OpenOptions::new().write(true).create(true).truncate(false).open(self.path(suffix))?;
+        }
+        self.dirty.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// The first offset it may hold.
@@ -137,11 +148,8 @@ impl Segment {
 
     /// The open `.log`.
     pub fn log_file(&self) -> io::Result<Arc<File>> {
-        // Asked first without the path, which costs an allocation.
-        if let Some(file) = &*self.log.file.lock() {
-            return Ok(file.clone());
-        }
-        self.log.open_or_create(&self.path(files::LOG))
+        // Never created here: a reader that comes too late must not bring a deleted file back.
+        self.log.open_existing(|| self.path(files::LOG))?.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Whether a transaction that ended here was aborted.
@@ -169,13 +177,25 @@ impl Segment {
         Ok(entry.map_or(0, |e| u64::try_from(e.position).unwrap_or(0)))
     }
 
+    /// Like [`Segment::scan_start`], but 0 if no entry of the log begins there: an index that lies costs time only.
+    fn checked_scan_start(&self, file: &File, offset: Offset, end: u64) -> io::Result<u64> {
+        let position = self.scan_start(offset)?;
+        if position == 0 {
+            return Ok(0);
+        }
+        let sane = scan::header_at(file, position, end)?
+            .is_some_and(|header| header.base_offset >= self.base_offset && header.base_offset <= offset);
+        if sane || position >= end {
+            return Ok(if sane { position } else { 0 });
+        }
+        tracing::warn!(index = %self.path(files::INDEX).display(), position, "index entry points at no batch, so the whole segment is searched");
+        Ok(0)
+    }
+
     /// The first batch before `end` whose last offset is not below `offset`. Reads headers only.
     pub fn locate(&self, offset: Offset, end: u64) -> io::Result<Option<Place>> {
         let file = self.log_file()?;
-        let mut position = self.scan_start(offset)?;
-        if position >= end {
-            position = 0;
-        }
+        let mut position = self.checked_scan_start(&file, offset, end)?;
         while let Some(header) = scan::header_at(&file, position, end)? {
             if header.last_offset >= offset {
                 return Ok(Some(Place {
@@ -288,6 +308,9 @@ impl Segment {
     }
 
     fn sync_files(&self) -> io::Result<()> {
+        if self.deleted.load(Ordering::Acquire) {
+            return Ok(());
+        }
         self.log_file()?.sync_data()?;
         self.offsets.sync(&self.path(files::INDEX))?;
         self.times.sync(&self.path(files::TIME_INDEX))?;
@@ -337,8 +360,14 @@ impl Segment {
         Ok(size)
     }
 
+    /// Notes that its files are about to go, so that a flush that comes too late does nothing.
+    pub(crate) fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+    }
+
     /// Renames its files to `*.deleted` and says what they are called now.
     pub(crate) fn rename_deleted(&self) -> io::Result<Vec<PathBuf>> {
+        self.mark_deleted();
         let mut renamed = Vec::new();
         for suffix in [files::LOG, files::INDEX, files::TIME_INDEX, files::TXN_INDEX] {
             let from = self.path(suffix);

@@ -1,0 +1,234 @@
+//! Loading all logs at the start, over all log dirs and threads at once.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::{LogManager, ManagedDir};
+use crate::base::ids::{Offset, TopicPartition};
+use crate::log::checkpoint;
+use crate::log::error::{IoContext, LogError};
+use crate::log::files::{self, DirKind};
+use crate::log::log_config::LogConfig;
+use crate::log::log_dir::LogDir;
+use crate::log::meta;
+use crate::log::partition_log::OpenParams;
+use crate::log::recovery::{self, Progress};
+
+/// What loading did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadSummary {
+    /// Partitions that were opened.
+    pub partitions: usize,
+    /// Partitions of log dirs that were not closed in order.
+    pub recovered: usize,
+    /// Bytes of logs whose CRCs were checked.
+    pub bytes_checked: u64,
+    /// Partitions that could not be opened, with the reason; their log dirs are offline.
+    pub failed: Vec<(TopicPartition, String)>,
+}
+
+/// What the threads share.
+struct Work {
+    jobs: Vec<OpenParams>,
+    next: AtomicUsize,
+    unclean: usize,
+    unclean_bytes: u64,
+    unclean_done: AtomicUsize,
+    progress: Progress,
+    failed: Mutex<Vec<(TopicPartition, String)>>,
+    last_report: Mutex<Instant>,
+}
+
+impl LogManager {
+    /// Opens all logs; those of log dirs that were not closed in order are recovered. `config_for` tells a topic's
+    /// settings.
+    ///
+    /// # Errors
+    /// If a partition is in two log dirs.
+    pub fn load(
+        &self,
+        config_for: &(dyn Fn(&str) -> Arc<LogConfig> + std::marker::Sync),
+        now_ms: i64,
+    ) -> Result<LoadSummary, LogError> {
+        let mut jobs = Vec::new();
+        for dir in self.live_dirs() {
+            match self.list(dir, config_for, now_ms) {
+                Ok(found) => jobs.extend(found),
+                Err(error) => dir.log_dir.take_offline(&error.to_string()),
+            }
+        }
+        check_unique(&jobs)?;
+        // Partitions that need checking first: they take longest.
+        jobs.sort_by_key(|job| job.clean);
+        let unclean: Vec<&OpenParams> = jobs.iter().filter(|job| !job.clean).collect();
+        let work = Work {
+            unclean: unclean.len(),
+            unclean_bytes: unclean.iter().map(|job| recovery::unflushed_bytes(&job.dir, job.recovery_point)).sum(),
+            unclean_done: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            progress: Progress::default(),
+            failed: Mutex::default(),
+            last_report: Mutex::new(Instant::now()),
+            jobs,
+        };
+        if work.unclean > 0 {
+            tracing::info!(
+                "recovering {} partitions with up to {} bytes to check, after an unclean stop",
+                work.unclean,
+                work.unclean_bytes
+            );
+        }
+        self.run(&work);
+        self.report(&work)
+    }
+
+    fn run(&self, work: &Work) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = (self.options.recovery_threads_per_dir * self.dirs.len()).max(cores).min(work.jobs.len()).max(1);
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(|| self.load_next(work));
+            }
+            self.load_next(work);
+        });
+    }
+
+    fn load_next(&self, work: &Work) {
+        let mut loaded = Vec::new();
+        while let Some(job) = work.jobs.get(work.next.fetch_add(1, Ordering::Relaxed)) {
+            match recovery::load(job, &work.progress) {
+                Ok(log) => loaded.push((job.tp.clone(), Arc::new(log))),
+                Err(error) => work.failed.lock().push((job.tp.clone(), error.to_string())),
+            }
+            if !job.clean {
+                work.report(job);
+            }
+        }
+        self.logs.write().extend(loaded);
+    }
+
+    fn report(&self, work: &Work) -> Result<LoadSummary, LogError> {
+        let failed = std::mem::take(&mut *work.failed.lock());
+        for (tp, error) in &failed {
+            tracing::error!(partition = %tp, "could not be opened: {error}");
+        }
+        // What other threads loaded from a log dir that failed meanwhile cannot be served.
+        self.logs.write().retain(|_, log| !log.log_dir().is_offline());
+        if work.unclean > 0 {
+            tracing::info!("recovered {} partitions, {} bytes checked", work.unclean, work.progress.bytes());
+        }
+        Ok(LoadSummary {
+            partitions: self.len(),
+            recovered: work.unclean,
+            bytes_checked: work.progress.bytes(),
+            failed,
+        })
+    }
+
+    /// The partitions in a log dir, with what its checkpoints say of them.
+    fn list(
+        &self,
+        dir: &ManagedDir,
+        config_for: &(dyn Fn(&str) -> Arc<LogConfig> + std::marker::Sync),
+        now_ms: i64,
+    ) -> Result<Vec<OpenParams>, LogError> {
+        let path = dir.log_dir.path();
+        let clean = meta::take_clean_shutdown(path)?;
+        *dir.previous_epoch.lock() = clean.and_then(|clean| clean.broker_epoch);
+        let recovery_points = read_checkpoint(path, files::RECOVERY_POINTS, "all logs are checked as a whole");
+        let log_starts = read_checkpoint(path, files::LOG_STARTS, "logs start with their first segments");
+        let mut configs: std::collections::HashMap<Arc<str>, Arc<LogConfig>> = std::collections::HashMap::new();
+        let mut jobs = Vec::new();
+        for (name, entry) in folders(path)? {
+            let tp = match files::dir_kind(&name) {
+                DirKind::Partition(tp) => tp,
+                kind => {
+                    set_aside(&dir.log_dir, kind, entry, now_ms);
+                    continue;
+                }
+            };
+            let config = configs.entry(tp.topic.clone()).or_insert_with(|| config_for(&tp.topic)).clone();
+            jobs.push(OpenParams {
+                dir: Arc::from(entry),
+                log_dir: dir.log_dir.clone(),
+                config,
+                log_start: log_starts.get(&tp).copied().unwrap_or(Offset::ZERO),
+                recovery_point: recovery_points.get(&tp).copied().unwrap_or(Offset::ZERO),
+                clean: clean.is_some(),
+                now_ms,
+                producer_expiration_ms: self.options.producer_expiration_ms,
+                tp,
+            });
+        }
+        Ok(jobs)
+    }
+}
+
+impl Work {
+    /// Says now and then how far the recovery has come.
+    fn report(&self, job: &OpenParams) {
+        let done = self.unclean_done.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut last = self.last_report.lock();
+        if last.elapsed() < Duration::from_secs(1) {
+            return;
+        }
+        *last = Instant::now();
+        let left = self.unclean_bytes.saturating_sub(self.progress.bytes());
+        tracing::info!("recovered partition {}, {done} of {}, {left} bytes left to check", job.tp, self.unclean);
+    }
+}
+
+fn folders(path: &Path) -> Result<Vec<(String, PathBuf)>, LogError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).during("list", path)? {
+        let entry = entry.during("list", path)?;
+        if entry.file_type().during("stat", &entry.path())?.is_dir()
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            found.push((name, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+/// A checkpoint file's offsets. A damaged file only costs time, so it is named in the log and done without.
+fn read_checkpoint(
+    log_dir: &Path,
+    name: &str,
+    consequence: &str,
+) -> std::collections::BTreeMap<TopicPartition, Offset> {
+    checkpoint::read_offsets(&log_dir.join(name)).unwrap_or_else(|error| {
+        tracing::error!("{error}; {consequence}");
+        std::collections::BTreeMap::new()
+    })
+}
+
+fn set_aside(log_dir: &LogDir, kind: DirKind, path: PathBuf, now_ms: i64) {
+    match kind {
+        DirKind::Delete(_) => log_dir.remove_later(path, now_ms),
+        DirKind::Future(tp) => {
+            tracing::warn!(partition = %tp, "{} is left from a move between log dirs and is not loaded", path.display());
+        }
+        DirKind::Stray(tp) => {
+            tracing::warn!(partition = %tp, "{} was set aside as stray and is not loaded", path.display());
+        }
+        DirKind::Partition(_) | DirKind::Other => {
+            tracing::debug!("{} is not a partition's folder", path.display());
+        }
+    }
+}
+
+fn check_unique(jobs: &[OpenParams]) -> Result<(), LogError> {
+    let mut seen: std::collections::HashMap<&TopicPartition, &OpenParams> = std::collections::HashMap::new();
+    for job in jobs {
+        if let Some(other) = seen.insert(&job.tp, job) {
+            let message = format!("partition {} is also in {}: remove one of them", job.tp, other.dir.display());
+            return Err(LogError::corrupt(&job.dir, message));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+use super::*;
+use crate::log::partition_log::tests::{Spec, append};
+
+fn manager(dir: &Path) -> LogManager {
+    let manager = LogManager::open(ManagerOptions::new([dir])).unwrap();
+    manager.check_ids(BrokerId(1), "cluster").unwrap();
+    manager.load(&|_| Arc::default(), 1).unwrap();
+    manager
+}
+
+fn create(manager: &LogManager, partition: i32) -> Arc<PartitionLog> {
+    let id = Some(TopicId::from_u128(7));
+    manager.get_or_create(&TopicPartition::new("t", partition), id, Arc::default(), true, 1).unwrap()
+}
+
+#[test]
+fn logs_come_back_after_any_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = manager(dir.path());
+    for partition in 0..20 {
+        let log = create(&first, partition);
+        for _ in 0..partition {
+            append(&log, &Spec::default());
+        }
+        log.update_high_watermark(Offset(i64::from(partition)));
+    }
+    first.shutdown(BrokerEpoch(9));
+    drop(first);
+    let second = manager(dir.path());
+    assert_eq!((second.len(), second.previous_broker_epoch()), (20, Some(BrokerEpoch(9))));
+    for partition in 0..20 {
+        let log = create(&second, partition);
+        assert_eq!((log.log_end_offset(), log.topic_id()), (Offset(i64::from(partition)), Some(TopicId::from_u128(7))));
+        assert_eq!(second.checkpointed_high_watermark(log.topic_partition()), Offset(i64::from(partition)));
+        assert_eq!(log.recovery_point(), log.log_end_offset());
+        append(&log, &Spec::default());
+    }
+    drop(second);
+    let third = LogManager::open(ManagerOptions::new([dir.path()])).unwrap();
+    let summary = third.load(&|_| Arc::default(), 1).unwrap();
+    assert_eq!((summary.partitions, summary.recovered), (20, 20));
+    assert_eq!(create(&third, 19).log_end_offset(), Offset(20));
+    assert_eq!(third.previous_broker_epoch(), None);
+}
+
+#[test]
+fn deleted_logs_are_renamed_and_then_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = manager(dir.path());
+    append(&create(&manager, 0), &Spec::default());
+    let kept = manager.get(&TopicPartition::new("t", 0)).unwrap();
+    manager.delete(&TopicPartition::new("t", 0), 5).unwrap();
+    assert!(manager.is_empty());
+    assert!(kept.append_as_follower(bytes::Bytes::new(), 1).is_err());
+    let folders = || std::fs::read_dir(dir.path()).unwrap().flatten().filter(|e| e.path().is_dir()).count();
+    assert_eq!(folders(), 1);
+    assert_eq!(manager.remove_due(6), 0);
+    assert_eq!(manager.remove_due(60_005), 1);
+    assert_eq!(folders(), 0);
+    assert_eq!(create(&manager, 0).log_end_offset(), Offset(0));
+}
+
+#[test]
+fn ids_and_locks_keep_strangers_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = manager(dir.path());
+    let second = LogManager::open(ManagerOptions::new([dir.path()])).unwrap_err();
+    assert!(second.to_string().contains("another broker"), "{second}");
+    assert!(first.check_ids(BrokerId(2), "cluster").is_err());
+    drop(first);
+    let reopened = LogManager::open(ManagerOptions::new([dir.path()])).unwrap();
+    assert!(reopened.check_ids(BrokerId(2), "cluster").unwrap_err().to_string().contains("broker.id 1"));
+    assert!(reopened.check_ids(BrokerId(1), "x").unwrap_err().to_string().contains("cluster cluster"));
+}
+
+#[test]
+fn a_bad_log_dir_leaves_the_others_serving() {
+    let dir = tempfile::tempdir().unwrap();
+    let (good, bad) = (dir.path().join("good"), dir.path().join("bad"));
+    std::fs::write(&bad, "a file where a folder should be").unwrap();
+    let manager = LogManager::open(ManagerOptions::new([bad, good])).unwrap();
+    manager.load(&|_| Arc::default(), 1).unwrap();
+    append(&create(&manager, 0), &Spec::default());
+    let tp = TopicPartition::new("t", 1);
+    let refused = manager.get_or_create(&tp, None, Arc::default(), false, 1).unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::KafkaStorageError);
+}
+
+#[test]
+fn new_partitions_go_to_the_emptiest_log_dir() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = LogManager::open(ManagerOptions::new([dir.path().join("a"), dir.path().join("b")])).unwrap();
+    manager.load(&|_| Arc::default(), 1).unwrap();
+    for partition in 0..10 {
+        create(&manager, partition);
+    }
+    let counts: Vec<usize> = manager.dirs.iter().map(|dir| manager.logs_in(&dir.log_dir).len()).collect();
+    assert_eq!(counts, [5, 5]);
+}

@@ -1,0 +1,205 @@
+//! Bringing the log to the disk: flush, the recovery point, closing.
+
+use super::PartitionLog;
+use crate::base::ids::Offset;
+use crate::log::checkpoint::{self, Sync};
+use crate::log::error::{IoContext, LogError};
+use crate::log::files;
+use crate::log::log_config::LogConfig;
+
+impl PartitionLog {
+    /// How many records were not flushed yet.
+    pub fn unflushed_messages(&self) -> i64 {
+        let shared = self.shared.lock();
+        shared.log_end.since(shared.recovery_point)
+    }
+
+    /// Flushes if `flush.messages` asks for it.
+    pub(super) fn flush_if_many(&self, config: &LogConfig) -> Result<(), LogError> {
+        if config.flush_messages == i64::MAX || self.unflushed_messages() < config.flush_messages {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    /// Waits until everything appended so far is on the disk, and moves the recovery point there.
+    ///
+    /// # Errors
+    /// A failure of the disk, which takes the log dir offline: what was not flushed may be lost with the power.
+    pub fn flush(&self) -> Result<(), LogError> {
+        self.flush_to(Offset(i64::MAX))
+    }
+
+    /// Like [`PartitionLog::flush`], for the segments that begin below `offset`: those rolled already, for example.
+    pub fn flush_to(&self, offset: Offset) -> Result<(), LogError> {
+        self.log_dir.check_online()?;
+        let (segments, truncations, end) = {
+            let shared = self.shared.lock();
+            let end = shared.log_end.min(offset);
+            if end <= shared.recovery_point {
+                return Ok(());
+            }
+            let from = shared.segment_index(shared.recovery_point);
+            let below = shared.segments.partition_point(|segment| segment.base_offset() < end).max(from);
+            (shared.segments[from..below].to_vec(), shared.truncations, end)
+        };
+        self.write_epochs(Sync::Now)?;
+        for segment in &segments {
+            self.log_dir.watch(segment.sync().during("flush", &segment.path(files::LOG)))?;
+        }
+        if std::mem::take(&mut self.writer.lock().dir_dirty) {
+            self.log_dir.watch(checkpoint::sync_dir(&self.dir))?;
+        }
+        self.raise_recovery_point(end, truncations);
+        Ok(())
+    }
+
+    pub(in crate::log) fn raise_recovery_point(&self, to: Offset, truncations: u64) {
+        let mut shared = self.shared.lock();
+        if shared.truncations == truncations && to > shared.recovery_point {
+            shared.recovery_point = to;
+        }
+    }
+
+    /// Writes the leader epochs to their file if they changed.
+    pub(in crate::log) fn write_epochs(&self, sync: Sync) -> Result<(), LogError> {
+        // The writer's lock keeps two of these from overtaking each other.
+        let _writer = self.writer.lock();
+        self.write_epochs_locked(sync)
+    }
+
+    pub(super) fn write_epochs_locked(&self, sync: Sync) -> Result<(), LogError> {
+        let entries = {
+            let mut shared = self.shared.lock();
+            if !shared.epochs.is_dirty() {
+                return Ok(());
+            }
+            shared.epochs.mark_written();
+            shared.epochs.entries().to_vec()
+        };
+        self.log_dir.watch(checkpoint::write_epochs(&self.leader_epochs_path(), &entries, sync))
+    }
+
+    /// Whether closing has anything to write.
+    pub fn is_dirty(&self) -> bool {
+        let shared = self.shared.lock();
+        shared.log_end > shared.recovery_point || shared.epochs.is_dirty() || shared.active().is_dirty()
+    }
+
+    /// Writes out what is only in memory (index entries, epochs, a producer snapshot) without waiting for the disk. The
+    /// log can be opened from the folder afterwards as after an orderly stop, once the file system is synced.
+    pub(in crate::log) fn write_out(&self) -> Result<(), LogError> {
+        self.log_dir.check_online()?;
+        let mut writer = self.writer.lock();
+        let (active, end) = {
+            let shared = self.shared.lock();
+            (shared.active().clone(), shared.log_end)
+        };
+        if active.is_dirty() {
+            let result = active.max_timestamp().and_then(|max| active.push_time(max)).and_then(|()| active.write_out());
+            self.log_dir.watch(result.during("write the indexes of", &active.path(files::LOG)))?;
+        }
+        self.write_epochs_locked(Sync::Later)?;
+        let last = writer.snapshots.last().copied();
+        if last != Some(end) && (!writer.producers.is_empty() || last.is_some()) {
+            self.take_snapshot(&mut writer, end)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that the whole file system was synced after [`PartitionLog::write_out`].
+    pub(in crate::log) fn mark_synced(&self, to: Offset, truncations: u64) {
+        let segments = {
+            let shared = self.shared.lock();
+            if shared.log_end != to || shared.truncations != truncations {
+                return;
+            }
+            shared.segments[shared.segment_index(shared.recovery_point)..].to_vec()
+        };
+        segments.iter().for_each(|segment| segment.mark_synced());
+        self.raise_recovery_point(to, truncations);
+    }
+
+    pub(in crate::log) fn sync_mark(&self) -> (Offset, u64) {
+        let shared = self.shared.lock();
+        (shared.log_end, shared.truncations)
+    }
+
+    /// Writes everything out, waits for the disk and gives all descriptors back. Nothing can be appended afterwards.
+    ///
+    /// # Errors
+    /// A failure of the disk, which takes the log dir offline.
+    pub fn close(&self) -> Result<(), LogError> {
+        if self.is_closed() {
+            return Ok(());
+        }
+        if self.is_dirty() {
+            self.write_out()?;
+            self.flush()?;
+        }
+        self.mark_closed();
+        self.release_files()
+    }
+
+    /// Ends the log's life before its folder is renamed: nothing is written any more.
+    pub(in crate::log) fn retire(&self) {
+        let _writer = self.writer.lock();
+        self.mark_closed();
+        let segments = self.shared.lock().segments.clone();
+        segments.iter().for_each(|segment| segment.mark_deleted());
+    }
+
+    /// Gives back the descriptors of all segments; they are opened again when needed.
+    pub fn release_files(&self) -> Result<(), LogError> {
+        let _writer = self.writer.lock();
+        let segments = self.shared.lock().segments.clone();
+        for segment in segments {
+            self.log_dir.watch(segment.close_files().during("close", &segment.path(files::LOG)))?;
+        }
+        Ok(())
+    }
+
+    /// Flushes what is due: rolled segments, everything once `flush.ms` is over or nothing was appended for `idle_ms`.
+    /// An idle log gives its descriptors and buffers back.
+    pub(in crate::log) fn flush_if_due(&self, now_ms: i64, idle_ms: i64) -> Result<(), LogError> {
+        if self.is_closed() || self.log_dir.is_offline() {
+            return Ok(());
+        }
+        let last_append_ms = self.last_append_ms();
+        let (rolled, active_base, last_flush_ms, dirty) = {
+            let shared = self.shared.lock();
+            let base = shared.active().base_offset();
+            (shared.recovery_point < base, base, shared.last_flush_ms, shared.log_end > shared.recovery_point)
+        };
+        if dirty && now_ms.saturating_sub(last_flush_ms) >= self.config().flush_ms {
+            self.shared.lock().last_flush_ms = now_ms;
+            self.flush()?;
+        } else if rolled {
+            self.flush_to(active_base)?;
+        }
+        if last_append_ms > 0 && now_ms.saturating_sub(last_append_ms) >= idle_ms {
+            self.rest(last_append_ms)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a log that nobody writes to in the state of one that was closed and opened again.
+    fn rest(&self, last_append_ms: i64) -> Result<(), LogError> {
+        self.write_out()?;
+        self.flush()?;
+        {
+            let mut writer = self.writer.lock();
+            if writer.last_append_ms != last_append_ms {
+                return Ok(());
+            }
+            writer.last_append_ms = 0;
+            self.shared.lock().tail.clear();
+        }
+        self.release_files()
+    }
+
+    /// When something was last appended, in milliseconds since 1970; 0 if nothing since the start.
+    pub fn last_append_ms(&self) -> i64 {
+        self.writer.lock().last_append_ms
+    }
+}

@@ -1,0 +1,210 @@
+//! Reading: which bytes of which file hold the records from an offset on. No record byte is touched.
+
+use std::sync::Arc;
+
+use super::{PartitionLog, Shared};
+use crate::base::error::ErrorCode;
+use crate::base::ids::Offset;
+use crate::log::error::{IoContext, LogError};
+use crate::log::files;
+use crate::log::segment::Segment;
+use crate::log::tail::Place;
+use crate::log::txn_index::{self, AbortedTxn};
+use crate::protocol::payload::FileSlice;
+
+/// How far a reader may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadUpTo {
+    /// To the log end: followers.
+    LogEnd,
+    /// To the high watermark: consumers.
+    HighWatermark,
+    /// To the last stable offset: consumers with `isolation.level=read_committed`.
+    LastStableOffset,
+}
+
+/// An offset and its place on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetMetadata {
+    /// The offset.
+    pub offset: Offset,
+    /// The base offset of its segment.
+    pub segment_base: Offset,
+    /// Bytes from the start of the segment.
+    pub position: u64,
+}
+
+/// What a read found. The offsets are all of one moment.
+#[derive(Debug, Clone)]
+pub struct LogRead {
+    /// The records; `None` if there is nothing to read there yet.
+    pub data: Option<FileSlice>,
+    /// Whether the slice ends within its first batch, because the reader asked for less.
+    pub first_entry_incomplete: bool,
+    /// Where the slice begins; `None` if there is none.
+    pub start: Option<OffsetMetadata>,
+    /// The first readable offset.
+    pub log_start_offset: Offset,
+    /// The high watermark.
+    pub high_watermark: Offset,
+    /// The last stable offset.
+    pub last_stable_offset: Offset,
+    /// The log end.
+    pub log_end_offset: Offset,
+    /// The aborted transactions that the slice may hold records of; `None` unless read up to the last stable offset.
+    pub aborted: Option<Vec<AbortedTxn>>,
+}
+
+/// What a read needs to know, taken in one moment.
+struct View {
+    read: LogRead,
+    bound: Offset,
+    segments: Vec<Arc<Segment>>,
+    /// The place of the batch and the end of what may be read in its segment, if they were known without looking.
+    known: Option<(Place, u64)>,
+}
+
+impl PartitionLog {
+    /// Finds the records from `offset` on, at most `max_bytes` of them; the first batch whole even if it is larger, if
+    /// `min_one` (KIP-74).
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` below the log start or above the log end; a failure of the disk takes the log dir offline.
+    pub fn read(&self, offset: Offset, max_bytes: usize, min_one: bool, up_to: ReadUpTo) -> Result<LogRead, LogError> {
+        self.log_dir.check_online()?;
+        let view = self.view(offset, up_to)?;
+        let mut read = view.read;
+        if up_to == ReadUpTo::LastStableOffset {
+            read.aborted = Some(Vec::new());
+        }
+        let found = match view.known {
+            Some((place, end)) => Some((0, place, end)),
+            None => self.find(offset, view.bound, &view.segments)?,
+        };
+        let Some((at, place, end)) = found else { return Ok(read) };
+        let there = usize::try_from(end.saturating_sub(place.position)).unwrap_or(usize::MAX);
+        let wanted = if min_one { max_bytes.max(place.size as usize) } else { max_bytes };
+        let len = there.min(wanted);
+        if there == 0 {
+            return Ok(read);
+        }
+        let segment = &view.segments[at];
+        read.start = Some(OffsetMetadata { offset, segment_base: segment.base_offset(), position: place.position });
+        read.first_entry_incomplete = len < place.size as usize;
+        if len > 0 {
+            let file = self.log_dir.watch(segment.log_file().during("open", &segment.path(files::LOG)))?;
+            read.data = Some(FileSlice { file, position: place.position, len });
+        }
+        if up_to == ReadUpTo::LastStableOffset {
+            read.aborted = Some(self.aborted(offset, &view.segments[at..], place.position, len, view.bound)?);
+        }
+        Ok(read)
+    }
+
+    fn view(&self, offset: Offset, up_to: ReadUpTo) -> Result<View, LogError> {
+        let shared = self.shared.lock();
+        if offset < shared.log_start || offset > shared.log_end {
+            let (start, end) = (shared.log_start, shared.log_end);
+            let message = format!("{} holds offsets from {start} to {end}, not {offset}", self.tp);
+            return Err(LogError::refused(ErrorCode::OffsetOutOfRange, message));
+        }
+        let last_stable_offset = shared.last_stable_offset();
+        let bound = match up_to {
+            ReadUpTo::LogEnd => shared.log_end,
+            ReadUpTo::HighWatermark => shared.high_watermark,
+            ReadUpTo::LastStableOffset => last_stable_offset,
+        };
+        let read = LogRead {
+            data: None,
+            first_entry_incomplete: false,
+            start: None,
+            log_start_offset: shared.log_start,
+            high_watermark: shared.high_watermark,
+            last_stable_offset,
+            log_end_offset: shared.log_end,
+            aborted: None,
+        };
+        let mut view = View { read, bound, segments: Vec::new(), known: None };
+        if offset < bound {
+            let first = shared.segment_index(offset);
+            view.known = known(&shared, offset, bound);
+            // The segments behind the bound are of no use; the common case is one segment.
+            let behind = shared.segments.partition_point(|segment| segment.base_offset() < bound).max(first + 1);
+            let behind = if view.known.is_some() { first + 1 } else { behind };
+            view.segments = shared.segments[first..behind].to_vec();
+        }
+        Ok(view)
+    }
+
+    /// Looks for the batch with `offset`, in the next segment if the first has nothing left from there on. Returns the
+    /// segment's index, the batch, and where the readable part of the segment ends.
+    fn find(
+        &self,
+        offset: Offset,
+        bound: Offset,
+        segments: &[Arc<Segment>],
+    ) -> Result<Option<(usize, Place, u64)>, LogError> {
+        for (at, segment) in segments.iter().enumerate() {
+            let size = segment.size();
+            let looked = segment.locate(offset, size).and_then(|place| {
+                let Some(place) = place else { return Ok(None) };
+                // Only in the last of the segments does the bound cut something off.
+                let end = if at + 1 < segments.len() { None } else { segment.locate(bound, size)? };
+                Ok(Some((place, end.map_or(size, |place| place.position))))
+            });
+            let path = || segment.path(files::LOG);
+            match looked {
+                Ok(Some((place, end))) => return Ok(Some((at, place, end))),
+                Ok(None) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && offset < self.log_start_offset() => {
+                    let message = format!("{} was deleted while it was read", path().display());
+                    return Err(LogError::refused(ErrorCode::OffsetOutOfRange, message));
+                }
+                Err(error) => return self.log_dir.watch(Err(LogError::storage("read", &path(), error))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The aborted transactions that may have records in `len` bytes at `position` of the first of `segments`.
+    fn aborted(
+        &self,
+        offset: Offset,
+        segments: &[Arc<Segment>],
+        position: u64,
+        len: usize,
+        bound: Offset,
+    ) -> Result<Vec<AbortedTxn>, LogError> {
+        let all = {
+            let shared = self.shared.lock();
+            shared.segments[shared.segment_index(offset)..].to_vec()
+        };
+        if all.iter().all(|segment| !segment.has_aborted()) {
+            return Ok(Vec::new());
+        }
+        let first = &segments[0];
+        let after = first.offset_bound(position, len).during("read", &first.path(files::INDEX));
+        let next_base = all.iter().map(|segment| segment.base_offset()).find(|base| *base > first.base_offset());
+        let upper = self.log_dir.watch(after)?.or(next_base).unwrap_or(bound).min(bound);
+        let mut found = Vec::new();
+        for segment in all.iter().filter(|segment| segment.has_aborted()) {
+            let path = segment.path(files::TXN_INDEX);
+            for txn in self.log_dir.watch(txn_index::read(&path).during("read", &path))? {
+                if txn.last_offset >= offset && txn.first_offset < upper {
+                    found.push(txn);
+                }
+                if txn.last_stable_offset >= upper {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The place of a recently appended batch and the end of what may be read, without a system call.
+fn known(shared: &Shared, offset: Offset, bound: Offset) -> Option<(Place, u64)> {
+    let place = shared.tail.find(offset)?;
+    let end = if bound == shared.log_end { shared.active().size() } else { shared.tail.find(bound)?.position };
+    Some((place, end))
+}

@@ -1,0 +1,254 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::base::ids::{ProducerEpoch, ProducerId};
+use crate::log::producer_state::Origin;
+use crate::protocol::batch::{ATTRIBUTES_OFFSET, BatchHeader, CRC_OFFSET, HEADER_LEN, crc32c};
+use crate::protocol::records::{Headers, Record};
+
+/// How a test batch is made.
+#[derive(Debug, Clone)]
+pub(crate) struct Spec {
+    pub records: i32,
+    pub value: usize,
+    pub timestamp: i64,
+    pub producer: Option<(i64, i16, i32)>,
+    pub transactional: bool,
+    pub marker: Option<bool>,
+    pub base_offset: i64,
+    pub epoch: i32,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            records: 1,
+            value: 10,
+            timestamp: 1,
+            producer: None,
+            transactional: false,
+            marker: None,
+            base_offset: 0,
+            epoch: -1,
+        }
+    }
+}
+
+/// A record batch of magic 2.
+pub(crate) fn batch(spec: &Spec) -> Bytes {
+    let mut body = Vec::new();
+    let mut storage = Vec::new();
+    let (key, value) = match spec.marker {
+        Some(commit) => (vec![0, 0, 0, u8::from(commit)], vec![0, 0, 0, 0, 0, 3]),
+        None => (b"key".to_vec(), vec![b'v'; spec.value]),
+    };
+    for n in 0..spec.records {
+        let headers = Headers::encode([], &mut storage);
+        let record = Record {
+            attributes: 0,
+            timestamp_delta: i64::from(n),
+            offset_delta: n,
+            key: Some(&key),
+            value: Some(&value),
+            headers,
+        };
+        record.write(&mut body);
+    }
+    let (id, epoch, sequence) = spec.producer.unwrap_or((-1, -1, -1));
+    let transactional = if spec.transactional || spec.marker.is_some() { 0x10 } else { 0 };
+    let header = BatchHeader {
+        base_offset: Offset(spec.base_offset),
+        size: HEADER_LEN + body.len(),
+        leader_epoch: LeaderEpoch(spec.epoch),
+        magic: 2,
+        crc: 0,
+        attributes: transactional | if spec.marker.is_some() { 0x20 } else { 0 },
+        last_offset_delta: spec.records - 1,
+        base_timestamp: spec.timestamp,
+        max_timestamp: spec.timestamp + i64::from(spec.records - 1),
+        producer_id: ProducerId(id),
+        producer_epoch: ProducerEpoch(epoch),
+        base_sequence: sequence,
+        record_count: spec.records,
+    };
+    let mut bytes = header.to_bytes().to_vec();
+    bytes.extend_from_slice(&body);
+    let crc = crc32c(&bytes[ATTRIBUTES_OFFSET..]);
+    bytes[CRC_OFFSET..ATTRIBUTES_OFFSET].copy_from_slice(&crc.to_be_bytes());
+    bytes.into()
+}
+
+pub(crate) fn params(dir: &Path, config: LogConfig) -> OpenParams {
+    OpenParams {
+        tp: TopicPartition::new("t", 0),
+        dir: Arc::from(dir.join("t-0")),
+        log_dir: Arc::new(LogDir::new(dir)),
+        config: Arc::new(config),
+        log_start: Offset::ZERO,
+        recovery_point: Offset::ZERO,
+        clean: true,
+        now_ms: 1,
+        producer_expiration_ms: i64::MAX,
+    }
+}
+
+pub(crate) fn append(log: &PartitionLog, spec: &Spec) -> AppendInfo {
+    let origin = if spec.marker.is_some() { Origin::Coordinator } else { Origin::Client };
+    log.append_as_leader(batch(spec), LeaderEpoch(spec.epoch.max(0)), origin, 1).unwrap()
+}
+
+/// The bytes of a read.
+pub(crate) fn bytes_of(read: &LogRead) -> Vec<u8> {
+    use std::os::unix::fs::FileExt;
+    let Some(data) = &read.data else { return Vec::new() };
+    let mut bytes = vec![0; data.len];
+    data.file.read_exact_at(&mut bytes, data.position).unwrap();
+    bytes
+}
+
+/// The base offset of the first batch that a read finds.
+fn first_base(log: &PartitionLog, offset: i64) -> Option<i64> {
+    let read = log.read(Offset(offset), 1 << 20, true, ReadUpTo::LogEnd).unwrap();
+    BatchHeader::read(&bytes_of(&read)).map(|header| header.base_offset.get())
+}
+
+#[test]
+fn what_was_appended_is_read_back_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = PartitionLog::open(&params(dir.path(), LogConfig::default())).unwrap();
+    for n in 0..500 {
+        let info = append(&log, &Spec { records: 3, value: 50, ..Spec::default() });
+        assert_eq!((info.first_offset, info.last_offset), (Offset(n * 3), Offset(n * 3 + 2)));
+    }
+    let check = |log: &PartitionLog| {
+        assert_eq!(log.log_end_offset(), Offset(1500));
+        for offset in 0..1500 {
+            assert_eq!(first_base(log, offset), Some(offset / 3 * 3));
+        }
+        assert_eq!(first_base(log, 1500), None);
+        let beyond = log.read(Offset(1501), 1, true, ReadUpTo::LogEnd).unwrap_err();
+        assert_eq!(beyond.code(), crate::base::error::ErrorCode::OffsetOutOfRange);
+    };
+    check(&log);
+    log.close().unwrap();
+    let log = PartitionLog::open(&params(dir.path(), LogConfig::default())).unwrap();
+    check(&log);
+    append(&log, &Spec::default());
+    drop(log);
+    let unclean = OpenParams { clean: false, ..params(dir.path(), LogConfig::default()) };
+    let log = PartitionLog::open(&unclean).unwrap();
+    assert_eq!(log.log_end_offset(), Offset(1501));
+    assert_eq!(first_base(&log, 700), Some(699));
+}
+
+#[test]
+fn readers_stop_at_their_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = PartitionLog::open(&params(dir.path(), LogConfig::default())).unwrap();
+    for _ in 0..100 {
+        append(&log, &Spec { records: 2, ..Spec::default() });
+    }
+    let size = batch(&Spec { records: 2, ..Spec::default() }).len();
+    for hw in [0, 2, 20, 180, 200] {
+        log.update_high_watermark(Offset(hw));
+        let read = log.read(Offset(0), usize::MAX, true, ReadUpTo::HighWatermark).unwrap();
+        assert_eq!(bytes_of(&read).len(), size * hw as usize / 2);
+    }
+    let first = log.read(Offset(150), 1, true, ReadUpTo::LogEnd).unwrap();
+    assert_eq!((bytes_of(&first).len(), first.first_entry_incomplete), (size, false));
+    let part = log.read(Offset(150), 10, false, ReadUpTo::LogEnd).unwrap();
+    assert_eq!((bytes_of(&part).len(), part.first_entry_incomplete), (10, true));
+    assert_eq!(part.start.unwrap().position, 75 * size as u64);
+}
+
+#[test]
+fn segments_roll_and_are_read_across() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LogConfig { segment_bytes: 1000, index_interval_bytes: 100, ..LogConfig::default() };
+    let log = PartitionLog::open(&params(dir.path(), config.clone())).unwrap();
+    for _ in 0..200 {
+        append(&log, &Spec { value: 100, ..Spec::default() });
+    }
+    assert!(log.segment_count() > 20);
+    log.close().unwrap();
+    let log = PartitionLog::open(&params(dir.path(), config)).unwrap();
+    for offset in 0..200 {
+        assert_eq!(first_base(&log, offset), Some(offset));
+    }
+    assert!(log.truncate_to(Offset(77), 1).unwrap());
+    assert_eq!((log.log_end_offset(), first_base(&log, 76)), (Offset(77), Some(76)));
+    assert_eq!(append(&log, &Spec::default()).first_offset, Offset(77));
+    log.truncate_fully_and_start_at(Offset(1000), 1).unwrap();
+    assert_eq!(append(&log, &Spec::default()).first_offset, Offset(1000));
+    assert_eq!(first_base(&log, 1000), Some(1000));
+}
+
+#[test]
+fn read_committed_stops_at_open_transactions_and_learns_of_aborted_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = PartitionLog::open(&params(dir.path(), LogConfig::default())).unwrap();
+    let txn = |sequence| Spec { producer: Some((5, 0, sequence)), transactional: true, ..Spec::default() };
+    append(&log, &Spec::default());
+    append(&log, &txn(0));
+    log.update_high_watermark(Offset(2));
+    assert_eq!(log.last_stable_offset(), Offset(1));
+    append(&log, &Spec { producer: Some((5, 0, -1)), marker: Some(false), ..Spec::default() });
+    assert_eq!(log.last_stable_offset(), Offset(1), "until the marker is replicated");
+    log.update_high_watermark(Offset(3));
+    assert_eq!(log.last_stable_offset(), Offset(3));
+    let check = |log: &PartitionLog| {
+        let read = log.read(Offset(0), usize::MAX, true, ReadUpTo::LastStableOffset).unwrap();
+        let aborted = read.aborted.unwrap();
+        assert_eq!(aborted.len(), 1);
+        assert_eq!((aborted[0].first_offset, aborted[0].last_offset), (Offset(1), Offset(2)));
+        assert_eq!(aborted[0].last_stable_offset, Offset(3));
+    };
+    check(&log);
+    append(&log, &txn(1));
+    for clean in [true, false, false] {
+        if clean {
+            log.close().unwrap();
+        }
+        let log = PartitionLog::open(&OpenParams { clean, ..params(dir.path(), LogConfig::default()) }).unwrap();
+        log.update_high_watermark(Offset(100));
+        assert_eq!((log.high_watermark(), log.last_stable_offset()), (Offset(4), Offset(3)));
+        check(&log);
+        let duplicate = append(&log, &txn(1));
+        assert!(duplicate.duplicate);
+        assert_eq!(duplicate.first_offset, Offset(3));
+    }
+}
+
+#[test]
+fn retention_lets_the_oldest_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LogConfig { segment_bytes: 500, retention_ms: 1000, ..LogConfig::default() };
+    let params = params(dir.path(), config.clone());
+    let log = PartitionLog::open(&params).unwrap();
+    for n in 0..20 {
+        append(&log, &Spec { value: 150, timestamp: n * 100, ..Spec::default() });
+    }
+    assert_eq!(log.delete_old_segments(2000).unwrap(), 0, "nothing above the high watermark");
+    log.update_high_watermark(Offset(20));
+    assert!(log.delete_old_segments(2000).unwrap() > 0);
+    let start = log.log_start_offset();
+    assert!(start > Offset(0) && start <= Offset(10), "{start}");
+    assert_eq!(first_base(&log, start.get()), Some(start.get()));
+    log.update_config(Arc::new(LogConfig { retention_ms: -1, retention_bytes: 500, ..config.clone() }));
+    assert!(log.delete_old_segments(2000).unwrap() > 0);
+    assert!(log.size() < 1000);
+    log.update_config(Arc::new(LogConfig { retention_ms: -1, ..config.clone() }));
+    log.maybe_increment_log_start_offset(Offset(20)).unwrap();
+    assert!(log.maybe_increment_log_start_offset(Offset(21)).is_err());
+    log.delete_old_segments(2000).unwrap();
+    assert_eq!(log.segment_count(), 1);
+    log.update_config(Arc::new(config));
+    log.delete_old_segments(100_000).unwrap();
+    assert_eq!((log.log_start_offset(), log.log_end_offset(), log.size()), (Offset(20), Offset(20), 0));
+    assert!(params.log_dir.remove_due(i64::MAX) > 0);
+    log.close().unwrap();
+    let log = PartitionLog::open(&params).unwrap();
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(20), Offset(20)));
+}
