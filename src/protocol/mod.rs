@@ -4,8 +4,11 @@
 pub mod batch;
 pub mod builder;
 pub mod compress;
+pub mod convert;
+pub mod deep;
 pub mod fetch_encoder;
 pub mod frame;
+pub mod legacy;
 pub mod payload;
 pub mod records;
 pub mod shape;

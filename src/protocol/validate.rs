@@ -17,6 +17,7 @@ use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, Offset};
 
 mod in_place;
+mod rewrite;
 mod scan;
 mod stream;
 
@@ -256,6 +257,7 @@ pub fn check_produce(version: i16, records: &[u8]) -> Result<(), ValidateError> 
 }
 
 /// An entry of the record set being checked.
+#[derive(Clone)]
 struct Entry {
     header: BatchHeader,
     codec: Codec,
@@ -285,7 +287,7 @@ pub fn validate_and_assign(records: Bytes, ctx: &ValidateContext) -> Result<Vali
     let validated = if first.header.magic == 2 && ctx.magic == 2 && (target.codec == source || keep_control) {
         in_place::assign(&entries[0], ctx)?
     } else {
-        return Err(ValidateError::invalid("conversion and compression are not there yet"));
+        rewrite::assign(&entries, source, target, ctx)?
     };
     if validated.size > ctx.max_segment_bytes {
         return Err(ValidateError::new(

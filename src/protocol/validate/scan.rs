@@ -96,6 +96,13 @@ impl Faults {
         false
     }
 
+    /// Notes that the next record is of another magic than the message around it.
+    pub fn wrong_magic(&mut self, inner: i8, outer: i8) {
+        let index = self.next_index;
+        self.next_index = self.next_index.wrapping_add(1);
+        self.push(index, format!("a message of magic {inner} lies in one of magic {outer}"));
+    }
+
     fn push(&mut self, batch_index: i32, message: impl Into<Cow<'static, str>>) {
         self.count += 1;
         if self.rejected.len() < MAX_REJECTED_RECORDS {

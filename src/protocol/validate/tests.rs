@@ -1,6 +1,10 @@
+use std::ops::ControlFlow;
+
 use super::*;
 use crate::base::ids::{ProducerEpoch, ProducerId};
 use crate::protocol::builder::{BatchBuilder, BatchSpec};
+use crate::protocol::deep::for_each_record;
+use crate::protocol::legacy::LegacyBuilder;
 use crate::protocol::records::{Headers, Record};
 
 /// A batch of records with these keys and timestamps, as a client would send it.
@@ -221,6 +225,161 @@ fn idempotent_records_need_magic_2() {
     });
     assert_eq!(code(sent.clone(), &context()), ErrorCode::None);
     assert_eq!(code(sent, &ValidateContext { magic: 1, ..context() }), ErrorCode::UnsupportedForMessageFormat);
+}
+
+fn messages(magic: i8, codec: Codec, keys: &[Option<&[u8]>]) -> Bytes {
+    let mut builder = LegacyBuilder::new(magic, codec.into(), None);
+    for (index, key) in keys.iter().enumerate() {
+        builder.append(Offset(index as i64), 900 + index as i64, *key, Some(b"value"));
+    }
+    builder.build().expect("builds")
+}
+
+type Plain = (i64, i64, Option<Vec<u8>>, usize);
+
+/// What is written, read back.
+fn stored(done: &Validated) -> Vec<Plain> {
+    let mut found = Vec::new();
+    for batch in &done.batches {
+        let entry = [batch.head(), &batch.body].concat();
+        assert!(batch::entry_is_valid(&entry));
+        assert_eq!(entry.len(), batch.header.size);
+        let before = found.len();
+        let visited = for_each_record(&entry, 1 << 24, |record| {
+            found.push((record.offset.get(), record.timestamp, record.key.map(<[u8]>::to_vec), record.headers.len()));
+            ControlFlow::<()>::Continue(())
+        });
+        assert_eq!(visited, Ok(None));
+        assert_eq!(batch.header.base_offset.get(), found[before].0);
+        assert_eq!(batch.header.last_offset().get(), found[found.len() - 1].0);
+        assert_eq!(batch.header.record_count as usize, found.len() - before);
+    }
+    assert_eq!((done.first_offset.get(), done.last_offset.get()), (found[0].0, found[found.len() - 1].0));
+    found
+}
+
+#[test]
+fn every_format_and_codec_becomes_every_other() {
+    const ALL: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+    let keys: [Option<&[u8]>; 3] = [Some(b"a"), None, Some(b"c")];
+    for source in ALL {
+        for target in ALL {
+            for (from, to) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)] {
+                if (source == Codec::Zstd && from < 2) || (target == Codec::Zstd && to < 2) {
+                    continue;
+                }
+                for timestamp_type in [TimestampType::CreateTime, TimestampType::LogAppendTime] {
+                    let sent =
+                        if from == 2 { compressed(source, &keys, b"value") } else { messages(from, source, &keys) };
+                    let compression = TargetCompression::Fixed(target.into());
+                    let ctx = ValidateContext { magic: to, compression, timestamp_type, ..context() };
+                    let done = validate_and_assign(sent, &ctx).expect("valid");
+                    let stamped = timestamp_type == TimestampType::LogAppendTime;
+                    let expected = keys.iter().enumerate().map(|(index, key)| {
+                        let created = if from == 0 { -1 } else { 900 + index as i64 };
+                        let time = if to == 0 {
+                            -1
+                        } else if stamped {
+                            1_000
+                        } else {
+                            created
+                        };
+                        (40 + index as i64, time, key.map(<[u8]>::to_vec), if from == 2 && to == 2 { 2 } else { 0 })
+                    });
+                    assert_eq!(stored(&done), expected.collect::<Vec<_>>(), "{from} {source:?} to {to} {target:?}");
+                    assert_eq!(done.batches[0].header.codec(), target.id());
+                    assert_eq!(done.rewritten, from != to || source != target || (to == 0 && source != Codec::None));
+                    let max = if to == 0 {
+                        -1
+                    } else if stamped {
+                        1_000
+                    } else if from == 0 {
+                        -1
+                    } else {
+                        902
+                    };
+                    assert_eq!(done.max_timestamp, max);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rewritten_records_are_checked_too() {
+    let keys: [Option<&[u8]>; 2] = [Some(b"a"), None];
+    let zstd = TargetCompression::Fixed(Codec::Zstd.into());
+    for sent in [messages(1, Codec::Gzip, &keys), messages(1, Codec::None, &keys), compressed(Codec::Lz4, &keys, b"v")]
+    {
+        let ctx = ValidateContext { compression: zstd, ..context() };
+        assert_eq!(code(sent.clone(), &ctx), ErrorCode::None);
+        assert_eq!(code(sent.clone(), &ValidateContext { compacted: true, ..ctx }), ErrorCode::InvalidRecord);
+        assert_eq!(
+            code(sent.clone(), &ValidateContext { timestamp_before_max_ms: 1, ..ctx }),
+            ErrorCode::InvalidTimestamp
+        );
+        assert_eq!(
+            code(sent.clone(), &ValidateContext { max_decompressed_bytes: 40, ..ctx }),
+            ErrorCode::MessageTooLarge
+        );
+        assert_eq!(code(sent, &ValidateContext { magic: 1, ..ctx }), ErrorCode::UnsupportedCompressionType);
+    }
+    // Without its compression the batch is too large.
+    let sent = compressed(Codec::Gzip, &keys, &[b'x'; 5_000]);
+    let ctx = ValidateContext {
+        max_message_bytes: 1_000,
+        compression: TargetCompression::Fixed(Codec::None.into()),
+        ..context()
+    };
+    assert_eq!(code(sent, &ctx), ErrorCode::MessageTooLarge);
+}
+
+#[test]
+fn compressed_messages_must_hold_sound_messages_of_their_magic() {
+    let wrap = |inner: &[u8]| {
+        let mut outer = LegacyBuilder::new(1, Codec::None.into(), None);
+        let mut packed = Vec::new();
+        crate::protocol::compress::compress(Codec::Gzip.into(), 1, inner, &mut packed).expect("compresses");
+        outer.append(Offset(1), 5, None, Some(&packed));
+        let mut bytes = outer.build().expect("builds").to_vec();
+        bytes[17] = 1;
+        crate::protocol::legacy::patch(&mut bytes, Offset(1), Some((5, false)));
+        code(bytes, &context())
+    };
+    let sound = messages(1, Codec::None, &[None, None]);
+    assert_eq!(wrap(&sound), ErrorCode::None);
+    assert_eq!(wrap(&messages(0, Codec::None, &[None, None])), ErrorCode::InvalidRecord);
+    assert_eq!(wrap(&messages(1, Codec::Gzip, &[None, None])), ErrorCode::InvalidRecord);
+    assert_eq!(wrap(&[]), ErrorCode::InvalidRecord);
+    let mut corrupt = sound.to_vec();
+    corrupt[36] ^= 1;
+    assert_eq!(wrap(&corrupt), ErrorCode::CorruptMessage);
+}
+
+#[test]
+fn wrong_offsets_inside_a_message_are_put_right() {
+    let mut builder = LegacyBuilder::new(1, Codec::Gzip.into(), None);
+    for offset in [0, 7, 8] {
+        builder.append(Offset(offset), 900, None, None);
+    }
+    let sent = builder.build().expect("builds");
+    let done = validate_and_assign(sent, &ValidateContext { magic: 1, ..context() }).expect("valid");
+    assert!(done.rewritten);
+    assert_eq!(stored(&done).iter().map(|record| record.0).collect::<Vec<_>>(), [40, 41, 42]);
+}
+
+#[test]
+fn producer_state_survives_recompression() {
+    let sent = compressed(Codec::Gzip, &[None], b"v");
+    let sent = with_header(&sent, |header| {
+        (header.producer_id, header.producer_epoch, header.base_sequence) = (ProducerId(9), ProducerEpoch(2), 5);
+        header.attributes |= batch::TRANSACTIONAL_MASK;
+    });
+    let ctx = ValidateContext { compression: TargetCompression::Fixed(Codec::Zstd.into()), ..context() };
+    let header = validate_and_assign(sent, &ctx).expect("valid").batches[0].header;
+    assert_eq!((header.producer_id, header.producer_epoch, header.base_sequence), (ProducerId(9), ProducerEpoch(2), 5));
+    assert!(header.is_transactional());
+    assert_eq!(header.leader_epoch, LeaderEpoch(3));
 }
 
 #[test]
