@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod console_consumer;
 pub mod console_producer;
 pub mod formatter;
+pub mod groups;
 pub mod line_reader;
 pub mod processes;
 pub mod properties;
@@ -37,6 +38,7 @@ pub const TOOLS: &[Tool] = &[
     Tool { name: "zookeeper-server-stop", about: "Stop Apache ZooKeeper", run: server_stop::run_zookeeper },
     Tool { name: "zookeeper-shell", about: "Look into ZooKeeper by hand", run: zookeeper::shell },
     Tool { name: "kafka-topics", about: "Create, delete, describe, or change topics", run: topics::run },
+    Tool { name: "kafka-consumer-groups", about: "List, describe, reset or delete consumer groups", run: groups::run },
     Tool { name: "kafka-console-producer", about: "Write lines to a topic", run: console_producer::run },
     Tool { name: "kafka-console-consumer", about: "Read a topic's records", run: console_consumer::run },
 ];
