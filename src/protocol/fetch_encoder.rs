@@ -333,9 +333,10 @@ mod tests {
     }
 
     type Numbers = (i32, i16, i64, i64, i64, i32);
+    type Partition = (Numbers, Option<Vec<(i64, i64)>>, Vec<u8>, bool, Tags);
     type Tags = (Option<(i32, i64)>, Option<(i32, i32)>);
 
-    fn partition() -> impl Strategy<Value = (Numbers, Option<Vec<(i64, i64)>>, Vec<u8>, bool, Tags)> {
+    fn partition() -> impl Strategy<Value = Partition> {
         (any::<Numbers>(), any::<Option<Vec<(i64, i64)>>>(), any::<Vec<u8>>(), any::<bool>(), any::<Tags>())
     }
 
@@ -357,7 +358,7 @@ mod tests {
         }
     }
 
-    type Topics = [(String, u128, Vec<(Numbers, Option<Vec<(i64, i64)>>, Vec<u8>, bool, Tags)>)];
+    type Topics = [(String, u128, Vec<Partition>)];
 
     fn both(
         version: i16,
@@ -402,13 +403,7 @@ mod tests {
 
     fn both_partitions(
         version: i16,
-        (numbers, aborted, records, in_file, (diverging, leader)): &(
-            Numbers,
-            Option<Vec<(i64, i64)>>,
-            Vec<u8>,
-            bool,
-            Tags,
-        ),
+        (numbers, aborted, records, in_file, (diverging, leader)): &Partition,
     ) -> (FetchPartition, wire_fetch::PartitionData) {
         let ours = FetchPartition {
             index: numbers.0,

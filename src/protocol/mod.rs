@@ -6,6 +6,7 @@ pub mod builder;
 pub mod compress;
 pub mod convert;
 pub mod deep;
+pub mod every_request;
 pub mod fetch_encoder;
 pub mod frame;
 pub mod legacy;
