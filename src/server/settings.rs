@@ -1,0 +1,105 @@
+//! From the configuration to what each room wants to know.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::base::ids::BrokerId;
+use crate::config::broker::BrokerConfig;
+use crate::coordinator::group::config::GroupConfig;
+use crate::network::limits::{ConnectionLimits, parse_overrides};
+use crate::network::listener::{Endpoint, SocketServer, SocketSettings};
+use crate::zk::znodes::broker_ids::{BrokerInfo, Endpoint as Advertised};
+
+/// Where to listen.
+pub fn endpoints(config: &BrokerConfig) -> Vec<Endpoint> {
+    let endpoints = config.endpoints().iter();
+    endpoints
+        .map(|endpoint| Endpoint {
+            listener: Arc::from(endpoint.listener.as_str()),
+            host: endpoint.host.clone(),
+            port: endpoint.port,
+        })
+        .collect()
+}
+
+/// How to treat the sockets.
+///
+/// # Errors
+/// A host of `max.connections.per.ip.overrides` that cannot be found.
+pub fn sockets(config: &BrokerConfig) -> anyhow::Result<SocketSettings> {
+    let limits = ConnectionLimits {
+        max_connections: count(config.max_connections),
+        max_per_ip: count(config.max_connections_per_ip),
+        per_ip_overrides: parse_overrides(&config.max_connections_per_ip_overrides)
+            .map_err(|why| anyhow::anyhow!("max.connections.per.ip.overrides: {why}"))?,
+        max_creation_rate: count(i32::MAX),
+    };
+    let idle = u64::try_from(config.connections_max_idle_ms).ok();
+    Ok(SocketSettings {
+        send_buffer_bytes: config.socket_send_buffer_bytes,
+        receive_buffer_bytes: config.socket_receive_buffer_bytes,
+        backlog: config.socket_listen_backlog_size,
+        max_request_bytes: count(config.socket_request_max_bytes),
+        max_idle: idle.map(Duration::from_millis),
+        queued_max_request_bytes: config.queued_max_request_bytes,
+        limits,
+    })
+}
+
+/// What goes into `/brokers/ids/N`: an empty host stands for this machine's name, port 0 for the port that was bound.
+///
+/// # Errors
+/// This machine's name is not known.
+pub fn broker_info(config: &BrokerConfig, id: BrokerId, server: &SocketServer) -> anyhow::Result<BrokerInfo> {
+    let mut advertised = Vec::new();
+    for endpoint in config.advertised_endpoints() {
+        let bound = server.local_addresses().iter().find(|(listener, _)| **listener == *endpoint.listener);
+        let port = match (endpoint.port, bound) {
+            (0, Some((_, address))) => address.port(),
+            (port, _) => port,
+        };
+        let host = if endpoint.host.is_empty() { own_host_name()? } else { endpoint.host.clone() };
+        advertised.push(Advertised {
+            listener: endpoint.listener.clone(),
+            security_protocol: endpoint.protocol.name().to_owned(),
+            host,
+            port: i32::from(port),
+        });
+    }
+    let mut info = BrokerInfo::new(id, advertised, 0);
+    info.rack = config.broker_rack.clone();
+    Ok(info)
+}
+
+fn own_host_name() -> anyhow::Result<String> {
+    let name = nix::unistd::gethostname().context("this machine's name is not known; set advertised.listeners")?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+/// What the group coordinator wants to know.
+pub fn groups(config: &BrokerConfig) -> GroupConfig {
+    GroupConfig {
+        min_session_timeout_ms: config.group_min_session_timeout_ms,
+        max_session_timeout_ms: config.group_max_session_timeout_ms,
+        initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms,
+        max_size: config.group_max_size,
+        offset_metadata_max_bytes: config.offset_metadata_max_bytes,
+        offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
+        offsets_retention_check_interval: millis(config.offsets_retention_check_interval_ms),
+        offset_commit_timeout: millis(i64::from(config.offsets_commit_timeout_ms)),
+        offset_commit_required_acks: config.offsets_commit_required_acks,
+        offsets_load_buffer_size: count(config.offsets_load_buffer_size),
+        offsets_topic_num_partitions: config.offsets_topic_num_partitions,
+    }
+}
+
+/// A duration out of a key in milliseconds; a negative one counts as none.
+pub fn millis(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}
+
+fn count(number: i32) -> usize {
+    usize::try_from(number).unwrap_or(0)
+}
