@@ -90,14 +90,12 @@ fn topic_partition_with_id(name: &str) -> Option<TopicPartition> {
 
 /// Reads a folder's name.
 pub fn dir_kind(name: &str) -> DirKind {
-    let suffixed: [(&str, fn(TopicPartition) -> DirKind); 3] =
-        [(DELETE_DIR, DirKind::Delete), (FUTURE_DIR, DirKind::Future), (STRAY_DIR, DirKind::Stray)];
-    for (suffix, kind) in suffixed {
-        if let Some(tp) = name.strip_suffix(suffix).and_then(topic_partition_with_id) {
-            return kind(tp);
-        }
-    }
-    topic_partition(name).map_or(DirKind::Other, DirKind::Partition)
+    let suffixed = |suffix| name.strip_suffix(suffix).and_then(topic_partition_with_id);
+    None.or_else(|| suffixed(DELETE_DIR).map(DirKind::Delete))
+        .or_else(|| suffixed(FUTURE_DIR).map(DirKind::Future))
+        .or_else(|| suffixed(STRAY_DIR).map(DirKind::Stray))
+        .or_else(|| topic_partition(name).map(DirKind::Partition))
+        .unwrap_or(DirKind::Other)
 }
 
 /// A new name for a partition's folder: `T-P.<id><suffix>`, cut to the 255 characters that file systems allow.

@@ -33,7 +33,7 @@ mod truncate;
 pub(super) use roll::jitter;
 
 pub use append::{AppendError, AppendInfo};
-pub use offsets::FoundOffset;
+pub use offsets::{FoundOffset, SegmentStart};
 pub use read::{LogRead, OffsetMetadata, ReadUpTo};
 
 /// One partition on disk.

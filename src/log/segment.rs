@@ -166,7 +166,7 @@ impl Segment {
         i32::try_from(offset.since(self.base_offset)).ok().filter(|relative| *relative >= 0)
     }
 
-    fn from_relative(&self, relative: i32) -> Offset {
+    fn at_relative(&self, relative: i32) -> Offset {
         self.base_offset.plus(i64::from(relative))
     }
 
@@ -215,7 +215,7 @@ impl Segment {
     pub fn offset_bound(&self, position: u64, len: usize) -> io::Result<Option<Offset>> {
         let end = i32::try_from(position + len as u64).unwrap_or(i32::MAX);
         let entry = self.offsets.above(|| self.path(files::INDEX), |e| e.position < end)?;
-        Ok(entry.map(|e| self.from_relative(e.relative)))
+        Ok(entry.map(|e| self.at_relative(e.relative)))
     }
 
     /// The largest timestamp, read off the time index once.
@@ -227,7 +227,7 @@ impl Segment {
         let last = self.times.last(|| self.path(files::TIME_INDEX))?;
         let read = last.map_or(TimestampOffset::NONE, |e| TimestampOffset {
             timestamp: e.timestamp,
-            offset: self.from_relative(e.relative),
+            offset: self.at_relative(e.relative),
         });
         Ok(*known.insert(read))
     }
@@ -240,7 +240,7 @@ impl Segment {
     /// The offset of the last time-index entry whose timestamp lies below `timestamp`: where a search for it may begin.
     pub fn offset_before_timestamp(&self, timestamp: i64) -> io::Result<Offset> {
         let entry = self.times.floor(|| self.path(files::TIME_INDEX), |e| e.timestamp < timestamp)?;
-        Ok(entry.map_or(self.base_offset, |e| self.from_relative(e.relative)))
+        Ok(entry.map_or(self.base_offset, |e| self.at_relative(e.relative)))
     }
 
     /// The time that retention goes by: the largest timestamp, or else the file's.
@@ -249,6 +249,11 @@ impl Segment {
         if max >= 0 {
             return Ok(max);
         }
+        self.modified_ms()
+    }
+
+    /// When the `.log` was last written, in milliseconds since 1970.
+    pub fn modified_ms(&self) -> io::Result<i64> {
         let modified = fs::metadata(self.path(files::LOG))?.modified()?;
         let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))

@@ -48,7 +48,9 @@ impl PartitionLog {
             self.log_dir.watch(segment.sync().during("flush", &segment.path(files::LOG)))?;
         }
         if std::mem::take(&mut self.writer.lock().dir_dirty) {
+            // The folder itself may be new, too.
             self.log_dir.watch(checkpoint::sync_dir(&self.dir))?;
+            self.log_dir.watch(checkpoint::sync_dir(self.log_dir.path()))?;
         }
         self.raise_recovery_point(end, truncations);
         Ok(())

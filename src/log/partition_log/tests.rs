@@ -252,3 +252,76 @@ fn retention_lets_the_oldest_go() {
     let log = PartitionLog::open(&params).unwrap();
     assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(20), Offset(20)));
 }
+
+#[test]
+fn offsets_are_found_by_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LogConfig { segment_bytes: 2000, index_interval_bytes: 200, ..LogConfig::default() };
+    let log = PartitionLog::open(&params(dir.path(), config.clone())).unwrap();
+    // Timestamps rise by 10, with one batch out of order; each batch has 3 records a millisecond apart.
+    for n in 0..100 {
+        let timestamp = if n == 50 { 5 } else { 1000 + n * 10 };
+        append(&log, &Spec { records: 3, timestamp, epoch: 4, ..Spec::default() });
+    }
+    let check = |log: &PartitionLog| {
+        let find = |timestamp| log.offset_for_timestamp(timestamp).unwrap().map(|f| (f.offset.get(), f.timestamp));
+        assert_eq!(find(0), Some((0, 1000)));
+        assert_eq!(find(1001), Some((1, 1001)));
+        assert_eq!(find(1003), Some((3, 1010)));
+        assert_eq!(find(1493), Some((153, 1510)), "the batch at 150 is older");
+        assert_eq!(find(1992), Some((299, 1992)));
+        assert_eq!(find(1993), None);
+        assert_eq!(log.offset_for_timestamp(1001).unwrap().unwrap().leader_epoch, Some(LeaderEpoch(4)));
+        let max = log.max_timestamp_offset().unwrap().unwrap();
+        assert_eq!((max.offset, max.timestamp), (Offset(299), 1992));
+    };
+    check(&log);
+    assert!(log.segment_starts().len() > 3);
+    log.close().unwrap();
+    check(&PartitionLog::open(&params(dir.path(), config.clone())).unwrap());
+    check(&PartitionLog::open(&OpenParams { clean: false, ..params(dir.path(), config) }).unwrap());
+}
+
+#[test]
+fn epochs_are_remembered_over_restarts_and_truncations() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = PartitionLog::open(&params(dir.path(), LogConfig::default())).unwrap();
+    for (epoch, count) in [(0, 5), (2, 5), (7, 5)] {
+        log.assign_epoch_at_end(LeaderEpoch(epoch));
+        for _ in 0..count {
+            append(&log, &Spec { epoch, ..Spec::default() });
+        }
+    }
+    let end = |log: &PartitionLog, epoch| log.end_offset_for_epoch(LeaderEpoch(epoch)).map(|(e, o)| (e.get(), o.get()));
+    let check = |log: &PartitionLog| {
+        assert_eq!(log.latest_epoch(), Some(LeaderEpoch(7)));
+        assert_eq!([end(log, 0), end(log, 1), end(log, 2)], [Some((0, 5)), Some((0, 5)), Some((2, 10))]);
+        assert_eq!([end(log, 7), end(log, 8)], [Some((7, 15)), None]);
+    };
+    check(&log);
+    drop(log);
+    let unclean = OpenParams { clean: false, ..params(dir.path(), LogConfig::default()) };
+    let log = PartitionLog::open(&unclean).unwrap();
+    check(&log);
+    log.close().unwrap();
+    let text = std::fs::read_to_string(dir.path().join("t-0/leader-epoch-checkpoint")).unwrap();
+    assert_eq!(text, "0\n3\n0 0\n2 5\n7 10\n");
+    let log = PartitionLog::open(&params(dir.path(), LogConfig::default())).unwrap();
+    check(&log);
+    log.truncate_to(Offset(7), 1).unwrap();
+    assert_eq!((log.latest_epoch(), end(&log, 2)), (Some(LeaderEpoch(2)), Some((2, 7))));
+}
+
+#[test]
+fn an_idle_log_gives_its_descriptors_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = PartitionLog::open(&params(dir.path(), LogConfig::default())).unwrap();
+    append(&log, &Spec::default());
+    log.flush_if_due(1000, 30_000).unwrap();
+    assert_eq!(log.recovery_point(), Offset(0));
+    log.flush_if_due(30_001, 30_000).unwrap();
+    assert_eq!(log.recovery_point(), Offset(1));
+    assert_eq!(first_base(&log, 0), Some(0));
+    assert_eq!(append(&log, &Spec::default()).first_offset, Offset(1));
+    assert_eq!(first_base(&log, 1), Some(1));
+}
