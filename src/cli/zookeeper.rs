@@ -13,6 +13,19 @@ use super::processes;
 pub const SERVER_CLASS: &str = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
 const SHELL_CLASS: &str = "org.apache.zookeeper.ZooKeeperMain";
 const DEBIAN_JAR: &str = "/usr/share/java/zookeeper.jar";
+/// Debian's ZooKeeper comes without a logger of its own, and would say nothing.
+const DEBIAN_LOGGER: &str = "/usr/share/java/slf4j-simple.jar";
+/// How that logger writes: as Kafka's scripts have ZooKeeper write.
+const SIMPLE_LOGGER: &[&str] = &[
+    "logFile=System.out",
+    "showDateTime=true",
+    "dateTimeFormat=[yyyy-MM-dd HH:mm:ss,SSS]",
+    "levelInBrackets=false",
+    "showThreadName=false",
+    "showShortLogName=true",
+    // Says that the shell ends, as if that were an error.
+    "log.org.apache.zookeeper.util.ServiceUtils=off",
+];
 
 const START_USAGE: &str = "Usage: zookeeper-server-start.sh [-daemon] zookeeper.properties";
 const SHELL_USAGE: &str = "Usage: zookeeper-shell.sh zookeeper_host:port[/path] [command [args...]]";
@@ -28,7 +41,9 @@ pub fn start(mut args: Vec<String>) -> anyhow::Result<ExitCode> {
     if !Path::new(config).is_file() {
         bail!("there is no file {config}");
     }
-    let mut command = java(SERVER_CLASS)?;
+    // Its own words would be that a relative path might be meant otherwise.
+    let config = std::fs::canonicalize(config).with_context(|| format!("cannot read {config}"))?;
+    let mut command = java(SERVER_CLASS, "info")?;
     command.arg(config);
     if daemon {
         let log = processes::daemon_log("zookeeper");
@@ -50,7 +65,7 @@ pub fn shell(args: Vec<String>) -> anyhow::Result<ExitCode> {
     if rest.first().is_some_and(|arg| arg == "-zk-tls-config-file") {
         bail!("-zk-tls-config-file: TLS to ZooKeeper is not supported");
     }
-    let mut command = java(SHELL_CLASS)?;
+    let mut command = java(SHELL_CLASS, "warn")?;
     command.arg("-server").arg(server).args(rest);
     Err(command.exec()).context("cannot run java")
 }
@@ -66,7 +81,7 @@ pub(crate) fn take_daemon_flag(args: &mut Vec<String>) -> bool {
     }
 }
 
-fn java(class: &str) -> anyhow::Result<Command> {
+fn java(class: &str, level: &str) -> anyhow::Result<Command> {
     let java = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java")).filter(|path| path.exists());
     let mut command = Command::new(java.unwrap_or_else(|| PathBuf::from("java")));
     let heap = std::env::var("KAFKA_HEAP_OPTS").unwrap_or_else(|_| "-Xmx512M -Xms64M".to_owned());
@@ -74,6 +89,8 @@ fn java(class: &str) -> anyhow::Result<Command> {
     if let Ok(options) = std::env::var("KAFKA_OPTS") {
         command.args(options.split_whitespace());
     }
+    command.args(SIMPLE_LOGGER.iter().map(|option| format!("-Dorg.slf4j.simpleLogger.{option}")));
+    command.arg(format!("-Dorg.slf4j.simpleLogger.defaultLogLevel={level}"));
     command.arg("-cp").arg(class_path()?).arg("-Dzookeeper.admin.enableServer=false").arg(class);
     Ok(command)
 }
@@ -89,7 +106,7 @@ fn class_path() -> anyhow::Result<String> {
             let home = home.display();
             Ok(format!("{home}/conf:{home}/lib/*:{home}/*"))
         }
-        None if Path::new(DEBIAN_JAR).exists() => Ok(format!("/etc/zookeeper/conf:{DEBIAN_JAR}")),
+        None if Path::new(DEBIAN_JAR).exists() => Ok(format!("{DEBIAN_JAR}:{DEBIAN_LOGGER}")),
         None => bail!(
             "Apache ZooKeeper was not found. Install Debian's package (apt-get install zookeeper), or set ZOOKEEPER_HOME \
              to the folder of an unpacked Apache release"
