@@ -89,12 +89,16 @@ impl Registry {
     /// and has no request in work. Returns how many.
     pub fn sweep(&self, idle_ticks: u32) -> usize {
         let now = self.tick.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        let entries = self.entries.lock();
-        let idle = entries.values().filter(|entry| {
+        let mut closed = 0;
+        for entry in self.entries.lock().values() {
             let since = now.wrapping_sub(entry.activity.tick.load(Ordering::Relaxed));
-            since > idle_ticks && !entry.activity.handling.load(Ordering::Relaxed)
-        });
-        idle.map(|entry| shutdown(entry.fd, Shutdown::Both)).count()
+            if since > idle_ticks && !entry.activity.handling.load(Ordering::Relaxed) {
+                // Fails only if the peer has gone already. The task then ends as if the client had closed.
+                let _ = shutdown(entry.fd, Shutdown::Both);
+                closed += 1;
+            }
+        }
+        closed
     }
 
     /// Shuts down all connections in one or both directions. With [`Shutdown::Read`], those that wait for a request

@@ -1,0 +1,98 @@
+//! Many partitions: created, written to, stopped, started again; and what they cost in memory.
+
+use std::io::Write;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use kafka_protocol::messages::FetchResponse;
+
+use super::brokers::{Broker, Kind, ZooKeeper};
+use super::wire::{self, Wire};
+
+/// Partitions of each topic.
+const EACH: i32 = 1000;
+/// Records of one kilobyte in a batch written to a partition.
+const BATCH: usize = 64;
+
+/// All figures for one number of partitions, in seconds and MiB.
+#[derive(Debug, Clone, Copy)]
+pub struct Figures {
+    pub create: f64,
+    pub rss_created: f64,
+    pub rss_written: f64,
+    pub stop: f64,
+    pub restart: f64,
+    pub restart_after_kill: f64,
+}
+
+/// Takes a fresh broker through its life with `count` partitions, `total` bytes in them.
+pub fn run(kind: Kind, dir: &Path, zookeeper: &ZooKeeper, count: i32, total: usize) -> Result<Figures> {
+    let mut broker = Broker::new(kind, dir, zookeeper)?;
+    broker.start()?;
+    let topics: Vec<(String, i32)> = (0..count / EACH).map(|number| (format!("many-{count}-{number}"), EACH)).collect();
+    let begun = std::time::Instant::now();
+    broker.wire()?.create_topics(&topics)?;
+    let create = begun.elapsed().as_secs_f64();
+    thread::sleep(Duration::from_secs(2));
+    let rss_created = broker.process()?.rss_kib()? / 1024.0;
+    write(&broker, &topics, total)?;
+    thread::sleep(Duration::from_secs(2));
+    let rss_written = broker.process()?.rss_kib()? / 1024.0;
+    let stop = broker.stop()?.as_secs_f64();
+    zookeeper.wait_unregistered(kind)?;
+    let readable = |wire: &mut Wire| all_readable(wire, &topics);
+    let restart = broker.start_until("all data to be readable", readable)?.as_secs_f64();
+    broker.kill()?;
+    if kind == Kind::Kafka {
+        // It would give up at its predecessor's registration.
+        zookeeper.wait_unregistered(kind)?;
+    }
+    let restart_after_kill = broker.start_until("all data to be readable", readable)?.as_secs_f64();
+    broker.stop()?;
+    std::fs::remove_dir_all(dir)?;
+    Ok(Figures { create, rss_created, rss_written, stop, restart, restart_after_kill })
+}
+
+/// Writes batches to all partitions in turn, a few requests at a time.
+fn write(broker: &Broker, topics: &[(String, i32)], total: usize) -> Result<()> {
+    const DEPTH: usize = 8;
+    let batch = wire::batch(BATCH, 1024, 0)?;
+    let rounds = (total / batch.len() / (topics.len() * EACH as usize)).max(1);
+    let mut wire = broker.wire()?;
+    let mut under_way = 0;
+    for _ in 0..rounds {
+        for (topic, partitions) in topics {
+            for partition in 0..*partitions {
+                wire.stream.write_all(&wire::produce_frame(topic, partition, 1, batch.clone())?)?;
+                under_way += 1;
+                if under_way == DEPTH {
+                    wire.receive_produced()?;
+                    under_way -= 1;
+                }
+            }
+        }
+    }
+    for _ in 0..under_way {
+        wire.receive_produced()?;
+    }
+    Ok(())
+}
+
+/// Whether every partition can be fetched from and shows its data.
+fn all_readable(wire: &mut Wire, topics: &[(String, i32)]) -> Result<Option<()>> {
+    for (topic, count) in topics {
+        let offsets: Vec<(i32, i64)> = (0..*count).map(|partition| (partition, 0)).collect();
+        let response: FetchResponse = wire.call(&wire::fetch_request(topic, &offsets, 1, 0), wire::FETCH)?;
+        let mut readable = 0;
+        for partition in response.responses.iter().flat_map(|topic| &topic.partitions) {
+            ensure!(partition.error_code == 0, "not yet");
+            readable += i32::from(partition.high_watermark > 0);
+        }
+        if readable < *count {
+            return Ok(None);
+        }
+    }
+    Ok(Some(()))
+}
