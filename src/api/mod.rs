@@ -9,6 +9,12 @@ mod dispatcher;
 mod table;
 
 pub mod api_versions;
+pub mod control;
+pub mod fetch;
+pub mod init_producer_id;
+pub mod list_offsets;
+pub mod metadata;
+pub mod produce;
 
 pub use call::Call;
 pub use context::Context;

@@ -61,7 +61,15 @@ macro_rules! apis {
 }
 
 apis! {
+    0 "Produce" 0..=11 raw produce::handle;
+    1 "Fetch" 0..=17 raw fetch::handle;
+    2 "ListOffsets" 0..=9 typed list_offsets::handle;
+    3 "Metadata" 0..=12 typed metadata::handle;
+    4 "LeaderAndIsr" 0..=7 typed control::leader_and_isr;
+    5 "StopReplica" 0..=4 typed control::stop_replica;
+    6 "UpdateMetadata" 0..=8 typed control::update_metadata;
     18 "ApiVersions" 0..=4 raw api_versions::handle;
+    22 "InitProducerId" 0..=5 typed init_producer_id::handle;
 }
 
 const SLOTS: usize = 128;

@@ -6,4 +6,6 @@ pub(crate) mod batch_writer;
 pub mod group;
 pub mod internal_log;
 pub mod partitioner;
+pub mod replica_log;
+pub mod txn;
 pub(crate) mod wire;

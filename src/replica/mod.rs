@@ -3,6 +3,8 @@
 
 pub mod fetch_session;
 pub mod leadership;
+pub mod manager;
 pub mod metadata_cache;
+pub mod partition;
 pub mod topic_configs;
 pub mod topic_names;

@@ -10,7 +10,11 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::config::broker::BrokerConfig;
-use crate::config::topic::TopicConfig;
+use crate::config::def::ConfigError;
+use crate::config::topic::{CompressionType, TimestampType, TopicConfig};
+use crate::log::log_config::LogConfig;
+use crate::protocol::compress::{Codec, Compression};
+use crate::protocol::validate;
 
 /// A topic's overrides, key to value.
 pub type Overrides = BTreeMap<String, String>;
@@ -34,19 +38,80 @@ impl TopicConfigSource for NoOverrides {
     }
 }
 
+/// A topic's configuration, and the part of it that its logs act on.
+#[derive(Debug, Clone)]
+pub struct TopicSettings {
+    /// All of it.
+    pub topic: TopicConfig,
+    /// What its logs share.
+    pub log: Arc<LogConfig>,
+}
+
+impl TopicSettings {
+    fn new(topic: TopicConfig) -> Self {
+        Self { log: Arc::new(log_config(&topic)), topic }
+    }
+}
+
+/// What holds for the logs of topics without overrides.
+///
+/// # Errors
+/// If the broker's own settings contradict each other.
+pub fn default_log_config(broker: &BrokerConfig) -> Result<Arc<LogConfig>, ConfigError> {
+    Ok(Arc::new(log_config(&TopicConfig::resolve(broker, &Overrides::new())?)))
+}
+
+/// What a log acts on.
+fn log_config(topic: &TopicConfig) -> LogConfig {
+    LogConfig {
+        segment_bytes: topic.segment_bytes,
+        segment_ms: topic.segment_ms,
+        segment_jitter_ms: topic.segment_jitter_ms,
+        segment_index_bytes: topic.segment_index_bytes,
+        index_interval_bytes: topic.index_interval_bytes,
+        retention_ms: topic.retention_ms,
+        retention_bytes: topic.retention_bytes,
+        delete: topic.delete,
+        compact: topic.compact,
+        file_delete_delay_ms: topic.file_delete_delay_ms,
+        flush_messages: topic.flush_messages,
+        flush_ms: topic.flush_ms,
+        max_message_bytes: topic.max_message_bytes,
+        timestamp_type: match topic.message_timestamp_type {
+            TimestampType::CreateTime => validate::TimestampType::CreateTime,
+            TimestampType::LogAppendTime => validate::TimestampType::LogAppendTime,
+        },
+        timestamp_before_max_ms: topic.message_timestamp_before_max_ms,
+        timestamp_after_max_ms: topic.message_timestamp_after_max_ms,
+        compression: compression(topic),
+    }
+}
+
+fn compression(topic: &TopicConfig) -> validate::TargetCompression {
+    let fixed = |codec, level| validate::TargetCompression::Fixed(Compression { codec, level });
+    match topic.compression_type {
+        CompressionType::Producer => validate::TargetCompression::Producer,
+        CompressionType::Uncompressed => validate::TargetCompression::Fixed(Codec::None.into()),
+        CompressionType::Gzip => fixed(Codec::Gzip, topic.compression_gzip_level),
+        CompressionType::Snappy => validate::TargetCompression::Fixed(Codec::Snappy.into()),
+        CompressionType::Lz4 => fixed(Codec::Lz4, topic.compression_lz4_level),
+        CompressionType::Zstd => fixed(Codec::Zstd, topic.compression_zstd_level),
+    }
+}
+
 /// The configurations.
 pub struct TopicConfigs {
     source: Arc<dyn TopicConfigSource>,
     broker: BrokerConfig,
-    defaults: Arc<TopicConfig>,
-    known: RwLock<HashMap<Arc<str>, Arc<TopicConfig>>>,
+    defaults: Arc<TopicSettings>,
+    known: RwLock<HashMap<Arc<str>, Arc<TopicSettings>>>,
 }
 
 impl TopicConfigs {
     /// Configurations over the defaults of `broker`.
     pub fn new(broker: BrokerConfig, source: Arc<dyn TopicConfigSource>) -> Self {
         let defaults = match TopicConfig::resolve(&broker, &Overrides::new()) {
-            Ok(defaults) => Arc::new(defaults),
+            Ok(defaults) => Arc::new(TopicSettings::new(defaults)),
             // The broker's own defaults were checked when its configuration was read.
             Err(error) => unreachable!("the broker's topic defaults: {error}"),
         };
@@ -54,12 +119,12 @@ impl TopicConfigs {
     }
 
     /// What holds for topics without overrides.
-    pub fn defaults(&self) -> &Arc<TopicConfig> {
+    pub fn defaults(&self) -> &Arc<TopicSettings> {
         &self.defaults
     }
 
     /// The configuration of `topic` as far as it is known; the defaults if nothing is.
-    pub fn get(&self, topic: &str) -> Arc<TopicConfig> {
+    pub fn get(&self, topic: &str) -> Arc<TopicSettings> {
         self.known.read().get(topic).unwrap_or(&self.defaults).clone()
     }
 
@@ -78,20 +143,20 @@ impl TopicConfigs {
 
     /// Takes in the overrides of `topic`, wholly. Values that are not valid are logged and the topic keeps what it has.
     /// Returns what holds now.
-    pub fn set_overrides(&self, topic: &str, overrides: &Overrides) -> Arc<TopicConfig> {
-        let config = if overrides.is_empty() {
+    pub fn set_overrides(&self, topic: &str, overrides: &Overrides) -> Arc<TopicSettings> {
+        let settings = if overrides.is_empty() {
             Arc::clone(&self.defaults)
         } else {
             match TopicConfig::resolve(&self.broker, overrides) {
-                Ok(config) => Arc::new(config),
+                Ok(config) => Arc::new(TopicSettings::new(config)),
                 Err(error) => {
                     tracing::warn!("the configuration of topic {topic} is not valid: {error}");
                     return self.get(topic);
                 }
             }
         };
-        self.known.write().insert(Arc::from(topic), Arc::clone(&config));
-        config
+        self.known.write().insert(Arc::from(topic), Arc::clone(&settings));
+        settings
     }
 
     /// Forgets a topic that is gone.
@@ -109,10 +174,10 @@ mod tests {
         let broker = BrokerConfig::from_pairs([("zookeeper.connect", "localhost:2181")]).expect("a broker's config");
         let configs = TopicConfigs::new(broker, Arc::new(NoOverrides));
         let overrides = Overrides::from([("min.insync.replicas".to_owned(), "2".to_owned())]);
-        assert_eq!(configs.set_overrides("a", &overrides).min_insync_replicas, 2);
-        assert_eq!(configs.get("b").min_insync_replicas, 1);
+        assert_eq!(configs.set_overrides("a", &overrides).topic.min_insync_replicas, 2);
+        assert_eq!(configs.get("b").topic.min_insync_replicas, 1);
         let bad = Overrides::from([("min.insync.replicas".to_owned(), "x".to_owned())]);
-        assert_eq!(configs.set_overrides("a", &bad).min_insync_replicas, 2, "a bad value changes nothing");
+        assert_eq!(configs.set_overrides("a", &bad).topic.min_insync_replicas, 2, "a bad value changes nothing");
         assert!(Arc::ptr_eq(&configs.set_overrides("a", &Overrides::new()), configs.defaults()));
     }
 }

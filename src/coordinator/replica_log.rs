@@ -1,0 +1,73 @@
+//! [`InternalLog`] over this broker's own partitions.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::internal_log::{Acked, AppendOptions, Appended, InternalLog};
+use crate::base::error::ErrorCode;
+use crate::base::ids::{Offset, TopicPartition};
+use crate::log::partition_log::{PartitionLog, ReadUpTo};
+use crate::log::producer_state::Origin;
+use crate::replica::manager::ReplicaManager;
+
+/// The logs of internal topics, as the replica room has them.
+pub struct ReplicaLog {
+    manager: Arc<ReplicaManager>,
+}
+
+impl ReplicaLog {
+    /// The logs of `manager`.
+    pub fn new(manager: Arc<ReplicaManager>) -> Self {
+        Self { manager }
+    }
+
+    fn leader_log(&self, tp: &TopicPartition) -> Result<Arc<PartitionLog>, ErrorCode> {
+        let partition = self.manager.partition(&tp.topic, tp.partition)?;
+        if !partition.is_leader() {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
+        partition.log().ok_or(ErrorCode::KafkaStorageError)
+    }
+}
+
+impl InternalLog for ReplicaLog {
+    fn partition_count(&self, topic: &str) -> Option<i32> {
+        let count = self.manager.metadata().snapshot().partition_count(topic)?;
+        i32::try_from(count).ok()
+    }
+
+    fn append(&self, tp: &TopicPartition, batch: Bytes, options: AppendOptions) -> Result<Appended, ErrorCode> {
+        let partition = self.manager.partition(&tp.topic, tp.partition)?;
+        let acks = options.required_acks;
+        let result = self.manager.append_to(&partition, batch, Origin::Coordinator, acks, options.leader_epoch);
+        if !result.error.is_none() {
+            return Err(result.error);
+        }
+        let acked = match result.pending {
+            None => Acked::Now(Ok(())),
+            Some(pending) => {
+                let manager = Arc::clone(&self.manager);
+                Acked::Later(Box::pin(async move {
+                    let mut answers = manager.wait_replicated(&[pending], options.timeout).await;
+                    answers.pop().unwrap_or(Err(ErrorCode::UnknownServerError))
+                }))
+            }
+        };
+        Ok(Appended { base_offset: result.base_offset, acked })
+    }
+
+    fn offset_range(&self, tp: &TopicPartition) -> Result<(Offset, Offset), ErrorCode> {
+        let log = self.leader_log(tp)?;
+        Ok((log.log_start_offset(), log.log_end_offset()))
+    }
+
+    fn read(&self, tp: &TopicPartition, from: Offset, max_bytes: usize) -> Result<Bytes, ErrorCode> {
+        let read = self.leader_log(tp)?.read(from, max_bytes, true, ReadUpTo::LogEnd).map_err(|e| e.code())?;
+        let Some(slice) = read.data else { return Ok(Bytes::new()) };
+        let mut bytes = vec![0; slice.len];
+        std::os::unix::fs::FileExt::read_exact_at(&*slice.file, &mut bytes, slice.position)
+            .map_err(|_| ErrorCode::KafkaStorageError)?;
+        Ok(bytes.into())
+    }
+}

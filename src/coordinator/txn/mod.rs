@@ -1,0 +1,3 @@
+//! Producer ids, and in time the transactions that use them.
+
+pub mod producer_ids;

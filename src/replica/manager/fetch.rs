@@ -1,0 +1,179 @@
+//! Reading for consumers and followers: once at once, and if that is too little, again when enough has come or the time is
+//! up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ReplicaManager;
+use crate::base::error::ErrorCode;
+use crate::base::ids::{BrokerEpoch, BrokerId, TopicId};
+use crate::base::purgatory::{Event, Watch, Woken};
+use crate::replica::fetch_session::FetchTarget;
+use crate::log::partition_log::ReadUpTo;
+use crate::replica::partition::{Partition, PartitionRead, ReadRules};
+
+/// What holds for all partitions of one fetch.
+#[derive(Debug, Clone, Copy)]
+pub struct FetchParams {
+    /// The follower, or -1 for a consumer, -2 for a debugging one.
+    pub replica_id: BrokerId,
+    /// The life of the follower's broker (KIP-903), or -1.
+    pub replica_epoch: BrokerEpoch,
+    /// How long to wait for `min_bytes`.
+    pub max_wait: Duration,
+    /// The least to answer with before the time is up.
+    pub min_bytes: usize,
+    /// The most to answer with; one batch may pass it.
+    pub max_bytes: usize,
+    /// Whether not even one batch may pass it (versions before 3).
+    pub hard_max_bytes: bool,
+    /// Up to where, and from whom.
+    pub rules: ReadRules,
+}
+
+impl FetchParams {
+    /// Whether a broker asks.
+    pub fn is_from_follower(&self) -> bool {
+        self.replica_id.get() >= 0
+    }
+}
+
+/// What a fetch got of one partition.
+#[derive(Debug)]
+pub struct FetchResult {
+    /// The error, if nothing could be read.
+    pub error: ErrorCode,
+    /// What was read; none with an error.
+    pub read: Option<PartitionRead>,
+}
+
+impl FetchResult {
+    fn bytes(&self) -> usize {
+        self.read.as_ref().map_or(0, PartitionRead::bytes)
+    }
+}
+
+/// What one look at all partitions found.
+struct Look {
+    results: Vec<FetchResult>,
+    bytes: usize,
+    /// An error or a diverging epoch: answer at once.
+    at_once: bool,
+}
+
+type Resolved = Vec<Result<Arc<Partition>, ErrorCode>>;
+
+impl ReplicaManager {
+    /// The largest answer to a fetch: the client's wish within `fetch.max.bytes`.
+    pub fn bounded_max_bytes(&self, wanted: i32) -> usize {
+        usize::try_from(wanted.min(self.fetch_max_bytes)).unwrap_or(0)
+    }
+
+    /// Reads `targets` in their order, one result for each. Waits up to `max_wait` while there are fewer than `min_bytes`
+    /// and no error (`ReplicaManager.fetchMessages`).
+    pub async fn fetch_messages(&self, params: &FetchParams, targets: &[FetchTarget]) -> Vec<FetchResult> {
+        let partitions: Resolved = targets.iter().map(|target| self.resolve(target)).collect();
+        let look = self.look(params, targets, &partitions);
+        if targets.is_empty() || params.max_wait.is_zero() || look.is_enough(params) {
+            return look.results;
+        }
+        drop(look);
+        self.wait_and_read(params, targets, &partitions).await
+    }
+
+    /// The partition of `target`, if its topic's id is the one asked for.
+    fn resolve(&self, target: &FetchTarget) -> Result<Arc<Partition>, ErrorCode> {
+        if target.topic.is_empty() && !target.topic_id.is_nil() {
+            return Err(ErrorCode::UnknownTopicId);
+        }
+        let partition = self.partition(&target.topic, target.partition)?;
+        if !target.topic_id.is_nil() && is_other_topic(self.topic_id(&target.topic), target.topic_id) {
+            return Err(ErrorCode::InconsistentTopicId);
+        }
+        Ok(partition)
+    }
+
+    async fn wait_and_read(
+        &self,
+        params: &FetchParams,
+        targets: &[FetchTarget],
+        partitions: &Resolved,
+    ) -> Vec<FetchResult> {
+        let deadline = Instant::now() + params.max_wait;
+        let interest = match params.rules.up_to {
+            ReadUpTo::LogEnd => Event::LOG_END,
+            ReadUpTo::HighWatermark | ReadUpTo::LastStableOffset => Event::HIGH_WATERMARK,
+        };
+        let mut watch = Watch::new(interest, targets.len());
+        partitions.iter().flatten().for_each(|partition| watch.add(Arc::clone(partition)));
+        loop {
+            watch.begin_look();
+            let look = self.look(params, targets, partitions);
+            if look.is_enough(params) || self.is_stopping() {
+                return look.results;
+            }
+            watch.expect(i64::try_from(params.min_bytes - look.bytes).unwrap_or(i64::MAX));
+            drop(look);
+            if watch.wait(deadline).await == Woken::TimedOut {
+                return self.look(params, targets, partitions).results;
+            }
+        }
+    }
+
+    /// Reads every partition once. The first one with records may pass the limit with one batch, so that a large batch
+    /// does not stop a consumer for ever (KIP-74).
+    fn look(&self, params: &FetchParams, targets: &[FetchTarget], partitions: &Resolved) -> Look {
+        let mut look = Look { results: Vec::with_capacity(targets.len()), bytes: 0, at_once: false };
+        let mut min_one = !params.hard_max_bytes;
+        for (target, partition) in targets.iter().zip(partitions) {
+            let left = params.max_bytes.saturating_sub(look.bytes);
+            let max_bytes = usize::try_from(target.max_bytes).unwrap_or(0).min(left);
+            let read = partition.as_ref().map_err(|error| *error).and_then(|partition| {
+                let mut read = partition.read_records(target, params.rules, max_bytes, min_one)?;
+                if read.log.first_entry_incomplete && !params.hard_max_bytes {
+                    // From v3 on a consumer gets on without half a batch.
+                    read.log.data = None;
+                }
+                self.note_follower(params, partition, target, &read)?;
+                Ok(read)
+            });
+            let result = match read {
+                Ok(read) => FetchResult { error: ErrorCode::None, read: Some(read) },
+                Err(error) => FetchResult { error, read: None },
+            };
+            look.at_once |= !result.error.is_none() || result.read.as_ref().is_some_and(|r| r.diverging.is_some());
+            min_one &= result.bytes() == 0;
+            look.bytes += result.bytes();
+            look.results.push(result);
+        }
+        look
+    }
+
+    /// A follower's fetch tells the leader how far its log is.
+    fn note_follower(
+        &self,
+        params: &FetchParams,
+        partition: &Partition,
+        target: &FetchTarget,
+        read: &PartitionRead,
+    ) -> Result<(), ErrorCode> {
+        if !params.is_from_follower() || read.diverging.is_some() {
+            return Ok(());
+        }
+        let now_ms = self.clock.now_ms();
+        partition.update_follower_fetch_state(params.replica_id, params.replica_epoch, target, now_ms)
+    }
+}
+
+impl Look {
+    fn is_enough(&self, params: &FetchParams) -> bool {
+        self.at_once || self.bytes >= params.min_bytes
+    }
+}
+
+/// A topic without an id here matches any.
+fn is_other_topic(ours: TopicId, asked: TopicId) -> bool {
+    !ours.is_nil() && ours != asked
+}

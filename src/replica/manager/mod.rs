@@ -1,0 +1,187 @@
+//! All partitions of this broker. Owns the map from names to partitions, the fences of control requests, and what of them
+//! lies on disks that failed. Requests come in by `produce`, `fetch`, `offsets`; the controller by `control`. Never knows
+//! ZooKeeper: topic configs come in through [`TopicConfigSource`], what must go up through [`ReplicaListener`].
+
+mod control;
+mod fetch;
+mod offsets;
+mod produce;
+mod storage;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use parking_lot::RwLock;
+
+pub use fetch::{FetchParams, FetchResult};
+pub use offsets::{EARLIEST, EARLIEST_LOCAL, FoundOffset, LATEST, LATEST_TIERED, MAX_TIMESTAMP, OffsetQuery};
+pub use produce::{AppendResult, Pending};
+
+use super::metadata_cache::MetadataCache;
+use super::partition::Partition;
+use super::topic_configs::{TopicConfigSource, TopicConfigs};
+use crate::base::clock::Clock;
+use crate::base::error::ErrorCode;
+use crate::base::ids::{BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, TopicId, TopicPartition};
+use crate::config::broker::BrokerConfig;
+use crate::log::manager::LogManager;
+
+/// What a partition became on this broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeadershipChange {
+    /// This broker leads it in that epoch.
+    Leads(TopicPartition, LeaderEpoch),
+    /// Another broker leads it in that epoch.
+    Follows(TopicPartition, LeaderEpoch),
+    /// It has no replica here any more; the epoch of the request, or -1.
+    Stopped(TopicPartition, LeaderEpoch),
+}
+
+/// Who is told of changes above this room: the coordinators. Called after the change holds; must not block.
+pub trait ReplicaListener: Send + Sync {
+    /// A partition changed its leader, or went away.
+    fn leadership_changed(&self, change: LeadershipChange);
+    /// Partitions were deleted from the cluster.
+    fn partitions_deleted(&self, partitions: &[TopicPartition]);
+}
+
+/// One topic's partitions here.
+#[derive(Debug)]
+struct HostedTopic {
+    id: TopicId,
+    partitions: BTreeMap<i32, Arc<Partition>>,
+}
+
+/// The partitions of this broker.
+pub struct ReplicaManager {
+    me: BrokerId,
+    max_lag_ms: i64,
+    fetch_max_bytes: i32,
+    clock: Arc<dyn Clock>,
+    log_manager: Arc<LogManager>,
+    metadata: MetadataCache,
+    configs: TopicConfigs,
+    broker_epoch: AtomicI64,
+    listener: OnceLock<Box<dyn ReplicaListener>>,
+    stopping: AtomicBool,
+    /// Read for every request, written when a partition comes or goes. Held for lookups only.
+    hosted: RwLock<HashMap<Arc<str>, HostedTopic>>,
+    /// Serializes control requests; holds the newest controller epoch seen. Held across the making of logs, so it is an
+    /// asynchronous lock.
+    control: tokio::sync::Mutex<ControllerEpoch>,
+}
+
+impl ReplicaManager {
+    /// A manager over the logs of `log_manager`, hosting nothing until the controller says so.
+    pub fn new(
+        broker_id: BrokerId,
+        config: &BrokerConfig,
+        clock: Arc<dyn Clock>,
+        log_manager: Arc<LogManager>,
+        source: Arc<dyn TopicConfigSource>,
+    ) -> Self {
+        Self {
+            me: broker_id,
+            max_lag_ms: config.replica_lag_time_max_ms,
+            fetch_max_bytes: config.fetch_max_bytes,
+            clock,
+            log_manager,
+            metadata: MetadataCache::new(),
+            configs: TopicConfigs::new(config.clone(), source),
+            broker_epoch: AtomicI64::new(BrokerEpoch::NONE.get()),
+            listener: OnceLock::new(),
+            stopping: AtomicBool::new(false),
+            hosted: RwLock::new(HashMap::new()),
+            control: tokio::sync::Mutex::new(ControllerEpoch(-1)),
+        }
+    }
+
+    /// Sets who is told of changes; the first call counts.
+    pub fn set_listener(&self, listener: Box<dyn ReplicaListener>) {
+        let _ = self.listener.set(listener);
+    }
+
+    /// This broker's id.
+    pub fn broker_id(&self) -> BrokerId {
+        self.me
+    }
+
+    /// Sets the epoch of this broker's registration; older control requests are refused from now on (KIP-380).
+    pub fn set_broker_epoch(&self, epoch: BrokerEpoch) {
+        self.broker_epoch.store(epoch.get(), Ordering::SeqCst);
+    }
+
+    /// The epoch of this broker's registration, -1 before it.
+    pub fn broker_epoch(&self) -> BrokerEpoch {
+        BrokerEpoch(self.broker_epoch.load(Ordering::SeqCst))
+    }
+
+    /// What is known of the cluster.
+    pub fn metadata(&self) -> &MetadataCache {
+        &self.metadata
+    }
+
+    /// Topic configs as this broker knows them.
+    pub fn configs(&self) -> &TopicConfigs {
+        &self.configs
+    }
+
+    /// The logs.
+    pub fn log_manager(&self) -> &Arc<LogManager> {
+        &self.log_manager
+    }
+
+    /// The broker's clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// A partition hosted here, whether it leads or follows.
+    ///
+    /// # Errors
+    /// `NotLeaderOrFollower` if it exists elsewhere, `UnknownTopicOrPartition` if nowhere.
+    pub fn partition(&self, topic: &str, partition: i32) -> Result<Arc<Partition>, ErrorCode> {
+        if let Some(found) = self.hosted(topic, partition) {
+            return Ok(found);
+        }
+        let known = self.metadata.snapshot().partition(topic, partition).is_some();
+        Err(if known { ErrorCode::NotLeaderOrFollower } else { ErrorCode::UnknownTopicOrPartition })
+    }
+
+    fn hosted(&self, topic: &str, partition: i32) -> Option<Arc<Partition>> {
+        self.hosted.read().get(topic)?.partitions.get(&partition).cloned()
+    }
+
+    /// The id of a topic hosted here; nil if it has none.
+    pub fn topic_id(&self, topic: &str) -> TopicId {
+        self.hosted.read().get(topic).map_or(TopicId::nil(), |hosted| hosted.id)
+    }
+
+    /// The shared copy of a hosted topic's name.
+    pub fn topic_key(&self, topic: &str) -> Option<Arc<str>> {
+        self.hosted.read().get_key_value(topic).map(|(name, _)| Arc::clone(name))
+    }
+
+    /// All partitions hosted here, in no order.
+    pub fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.hosted.read().values().flat_map(|topic| topic.partitions.values().cloned()).collect()
+    }
+
+    /// The broker stops: fetches that wait are answered with what there is, and none waits from now on.
+    pub fn stop_waiting(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.partitions().iter().for_each(|partition| partition.wake_all());
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    fn tell(&self, change: LeadershipChange) {
+        if let Some(listener) = self.listener.get() {
+            listener.leadership_changed(change);
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! One partition on this broker: its log together with who leads it. Owns the one lock under which leadership and log
+//! change together; appends and reads hold it shared, so that no write slips in under an old leader epoch. Never knows
+//! ZooKeeper, requests of other partitions, or who is behind a connection.
+//!
+//! Invariant: log start <= high watermark <= log end; waiters are woken after what they wait for can be seen.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use bytes::Bytes;
+use kafka_protocol::messages::leader_and_isr_request::LeaderAndIsrPartitionState;
+use parking_lot::RwLock;
+
+use super::fetch_session::FetchTarget;
+use super::leadership::{Change, Leadership, Role};
+use crate::base::error::ErrorCode;
+use crate::base::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition};
+use crate::base::purgatory::{Event, WaitList, Watched};
+use crate::log::error::LogError;
+use crate::log::partition_log::{AppendError, AppendInfo, LogRead, PartitionLog, ReadUpTo};
+use crate::log::producer_state::Origin;
+
+/// How a fetch reads, for all its partitions.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadRules {
+    /// Up to where.
+    pub up_to: ReadUpTo,
+    /// Whether only the leader may answer: followers, and consumers from before v11 (KIP-392).
+    pub only_leader: bool,
+}
+
+/// What a read found.
+#[derive(Debug)]
+pub struct PartitionRead {
+    /// The records, if there are any, and the log's offsets at that moment.
+    pub log: LogRead,
+    /// Where the reader's log left ours: the epoch and its end here (KIP-595). Then there are no records.
+    pub diverging: Option<(LeaderEpoch, Offset)>,
+}
+
+impl PartitionRead {
+    /// Bytes of records.
+    pub fn bytes(&self) -> usize {
+        self.log.data.as_ref().map_or(0, |slice| slice.len)
+    }
+}
+
+/// What an append did.
+#[derive(Debug)]
+pub struct Appended {
+    /// What the log says of it.
+    pub info: AppendInfo,
+    /// Whether the high watermark is past it already.
+    pub committed: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    leadership: Leadership,
+    log: Option<Arc<PartitionLog>>,
+    offline: bool,
+}
+
+impl State {
+    fn log(&self) -> Result<&Arc<PartitionLog>, ErrorCode> {
+        match &self.log {
+            _ if self.offline => Err(ErrorCode::KafkaStorageError),
+            Some(log) => Ok(log),
+            None => Err(ErrorCode::NotLeaderOrFollower),
+        }
+    }
+
+    fn leader_log(&self) -> Result<&Arc<PartitionLog>, ErrorCode> {
+        let log = self.log()?;
+        if self.leadership.is_leader() { Ok(log) } else { Err(ErrorCode::NotLeaderOrFollower) }
+    }
+
+    /// The log for a reader that knows `epoch`, from a leader if it must be.
+    fn log_for(&self, epoch: LeaderEpoch, only_leader: bool) -> Result<&Arc<PartitionLog>, ErrorCode> {
+        if self.offline {
+            return Err(ErrorCode::KafkaStorageError);
+        }
+        self.leadership.check_epoch(epoch)?;
+        if only_leader { self.leader_log() } else { self.log() }
+    }
+}
+
+/// One partition. Shared by all requests.
+#[derive(Debug)]
+pub struct Partition {
+    /// Its name.
+    pub topic_partition: TopicPartition,
+    me: BrokerId,
+    max_lag_ms: i64,
+    min_isr: AtomicI32,
+    state: RwLock<State>,
+    waiters: WaitList,
+}
+
+impl Watched for Partition {
+    fn wait_list(&self) -> &WaitList {
+        &self.waiters
+    }
+}
+
+impl Partition {
+    /// A partition that nobody leads yet, on broker `me`. `max_lag_ms` is `replica.lag.time.max.ms`.
+    pub fn new(topic_partition: TopicPartition, me: BrokerId, max_lag_ms: i64) -> Self {
+        let state = State { leadership: Leadership::unknown(), log: None, offline: false };
+        Self {
+            topic_partition,
+            me,
+            max_lag_ms,
+            min_isr: AtomicI32::new(1),
+            state: RwLock::new(state),
+            waiters: WaitList::new(),
+        }
+    }
+
+    /// Takes a new `min.insync.replicas`.
+    pub fn set_min_isr(&self, min_isr: i32) {
+        self.min_isr.store(min_isr, Ordering::Relaxed);
+    }
+
+    /// The log, if there is one on a disk that works.
+    pub fn log(&self) -> Option<Arc<PartitionLog>> {
+        self.state.read().log().ok().cloned()
+    }
+
+    /// A copy of what is known of the leadership.
+    pub fn leadership(&self) -> Leadership {
+        self.state.read().leadership.clone()
+    }
+
+    /// The leader epoch, -1 before the first LeaderAndIsr.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.state.read().leadership.leader_epoch
+    }
+
+    /// Whether this broker leads.
+    pub fn is_leader(&self) -> bool {
+        self.state.read().leadership.is_leader()
+    }
+
+    /// Whether its disk failed.
+    pub fn is_offline(&self) -> bool {
+        self.state.read().offline
+    }
+
+    /// The topic's id as the log keeps it.
+    pub fn topic_id(&self) -> Option<TopicId> {
+        self.state.read().log.as_ref().and_then(|log| log.topic_id())
+    }
+
+    /// Leads from now on, with `log`. Returns what changed.
+    pub fn make_leader(&self, request: &LeaderAndIsrPartitionState, log: Arc<PartitionLog>, now_ms: i64) -> Change {
+        let mut state = self.state.write();
+        let log_end = log.log_end_offset();
+        let change = state.leadership.make_leader(self.me, request, log_end);
+        if change == Change::Stale {
+            return change;
+        }
+        if change == Change::NewEpoch {
+            log.assign_epoch_at_end(LeaderEpoch(request.leader_epoch));
+        }
+        self.advance_high_watermark(&state.leadership, &log, now_ms);
+        state.log = Some(log);
+        state.offline = false;
+        drop(state);
+        self.waiters.wake(Event::STATE, 1);
+        change
+    }
+
+    /// Follows from now on, with `log`. Returns what changed.
+    pub fn make_follower(&self, request: &LeaderAndIsrPartitionState, log: Arc<PartitionLog>) -> Change {
+        let mut state = self.state.write();
+        let change = state.leadership.make_follower(request);
+        if change == Change::Stale {
+            return change;
+        }
+        state.log = Some(log);
+        state.offline = false;
+        drop(state);
+        self.waiters.wake(Event::STATE, 1);
+        change
+    }
+
+    /// The disk failed: every request gets KAFKA_STORAGE_ERROR until the broker is told anew.
+    pub fn mark_offline(&self) {
+        let mut state = self.state.write();
+        state.offline = true;
+        state.log = None;
+        drop(state);
+        self.waiters.wake(Event::STATE, 1);
+    }
+
+    /// Makes all who wait look again.
+    pub fn wake_all(&self) {
+        self.waiters.wake(Event::STATE, 1);
+    }
+
+    /// No replica here any more. Returns the log for deletion.
+    pub fn stop(&self) -> Option<Arc<PartitionLog>> {
+        let mut state = self.state.write();
+        state.leadership.role = Role::None;
+        state.leadership.leader = None;
+        let log = state.log.take();
+        drop(state);
+        self.waiters.wake(Event::STATE, 1);
+        log
+    }
+
+    /// Appends as leader. `expected_epoch` other than -1 must be the current one: coordinators write only under the
+    /// epoch they were loaded for. `required_acks` of -1 asks for `min.insync.replicas`.
+    pub fn append_records_to_leader(
+        &self,
+        records: Bytes,
+        origin: Origin,
+        required_acks: i16,
+        expected_epoch: LeaderEpoch,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let state = self.state.read();
+        let log = state.leader_log().map_err(refused)?;
+        if expected_epoch != LeaderEpoch::NONE && expected_epoch != state.leadership.leader_epoch {
+            return Err(refused(ErrorCode::NotLeaderOrFollower));
+        }
+        if required_acks == -1 && !state.leadership.has_min_isr(self.min_isr.load(Ordering::Relaxed)) {
+            return Err(refused(ErrorCode::NotEnoughReplicas));
+        }
+        let info = log.append_as_leader(records, state.leadership.leader_epoch, origin, now_ms)?;
+        let advanced = self.advance_high_watermark(&state.leadership, log, now_ms);
+        let committed = log.high_watermark() > info.last_offset;
+        drop(state);
+        let events = if advanced { Event::LOG_END.and(Event::HIGH_WATERMARK) } else { Event::LOG_END };
+        self.waiters.wake(events, i64::try_from(info.size).unwrap_or(i64::MAX));
+        Ok(Appended { info, committed })
+    }
+
+    /// Raises the high watermark to what the replicas allow; whether it moved. With no follower in sync that is the log
+    /// end.
+    fn advance_high_watermark(&self, leadership: &Leadership, log: &PartitionLog, now_ms: i64) -> bool {
+        let reached = leadership.high_watermark(log.log_end_offset(), now_ms, self.max_lag_ms);
+        log.maybe_increment_high_watermark(reached).is_some()
+    }
+
+    /// Whether every in-sync replica has the log before `offset`, and enough of them (`checkEnoughReplicasReachOffset`):
+    /// `None` while not.
+    pub fn check_replicated(&self, offset: Offset) -> Option<Result<(), ErrorCode>> {
+        let state = self.state.read();
+        let log = match state.leader_log() {
+            Ok(log) => log,
+            Err(error) => return Some(Err(error)),
+        };
+        if log.high_watermark() < offset {
+            return None;
+        }
+        let enough = state.leadership.has_min_isr(self.min_isr.load(Ordering::Relaxed));
+        Some(if enough { Ok(()) } else { Err(ErrorCode::NotEnoughReplicasAfterAppend) })
+    }
+
+    /// Reads for a fetch: at most `max_bytes`, but at least one batch if `min_one` (KIP-74).
+    pub fn read_records(
+        &self,
+        target: &FetchTarget,
+        rules: ReadRules,
+        max_bytes: usize,
+        min_one: bool,
+    ) -> Result<PartitionRead, ErrorCode> {
+        let state = self.state.read();
+        let log = state.log_for(target.current_leader_epoch, rules.only_leader)?;
+        if target.last_fetched_epoch != LeaderEpoch::NONE
+            && let Some(diverging) = divergence(log, target)?
+        {
+            // A read at the log end finds nothing but the offsets.
+            let log = log.read(log.log_end_offset(), 0, false, ReadUpTo::LogEnd)?;
+            return Ok(PartitionRead { log, diverging: Some(diverging) });
+        }
+        let log = log.read(target.fetch_offset, max_bytes, min_one, rules.up_to)?;
+        Ok(PartitionRead { log, diverging: None })
+    }
+
+    /// Takes in what a follower's fetch says of its log; wakes those who wait for the high watermark. An error if that
+    /// broker is no replica.
+    pub fn update_follower_fetch_state(
+        &self,
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+        target: &FetchTarget,
+        now_ms: i64,
+    ) -> Result<(), ErrorCode> {
+        let mut state = self.state.write();
+        let log = Arc::clone(state.leader_log()?);
+        let (offset, start, end) = (target.fetch_offset, target.log_start_offset, log.log_end_offset());
+        if !state.leadership.update_follower_fetch_state(broker, epoch, offset, start, end, now_ms) {
+            // The assignment of the sender may be newer than ours: then it should ask again (`followerReplicaOrThrow`).
+            let knows_epoch = target.current_leader_epoch != LeaderEpoch::NONE;
+            return Err(if knows_epoch { ErrorCode::UnknownLeaderEpoch } else { ErrorCode::NotLeaderOrFollower });
+        }
+        let before = log.high_watermark();
+        let advanced = self.advance_high_watermark(&state.leadership, &log, now_ms);
+        drop(state);
+        if advanced {
+            // How many bytes came is not known here: whoever waits looks.
+            let offsets = log.high_watermark().since(before);
+            self.waiters.wake(Event::HIGH_WATERMARK, offsets.max(1).saturating_mul(i64::from(i32::MAX)));
+        }
+        Ok(())
+    }
+
+    /// The log, leader epoch and epoch start for a reader that knows `epoch`.
+    pub fn log_and_epoch(
+        &self,
+        epoch: LeaderEpoch,
+        only_leader: bool,
+    ) -> Result<(Arc<PartitionLog>, LeaderEpoch, Offset), ErrorCode> {
+        let state = self.state.read();
+        let log = state.log_for(epoch, only_leader)?;
+        Ok((Arc::clone(log), state.leadership.leader_epoch, state.leadership.epoch_start_offset))
+    }
+}
+
+fn refused(code: ErrorCode) -> AppendError {
+    LogError::refused(code, code.message()).into()
+}
+
+/// Whether the reader's last record stands in our log too (`Partition.fetchRecords`): the epoch and its end here if not.
+fn divergence(log: &PartitionLog, target: &FetchTarget) -> Result<Option<(LeaderEpoch, Offset)>, ErrorCode> {
+    if target.fetch_offset < log.log_start_offset() {
+        return Err(ErrorCode::OffsetOutOfRange);
+    }
+    let (epoch, end) = log.end_offset_for_epoch(target.last_fetched_epoch).ok_or(ErrorCode::OffsetOutOfRange)?;
+    let diverges = epoch < target.last_fetched_epoch || end < target.fetch_offset;
+    Ok(diverges.then_some((epoch, end)))
+}
