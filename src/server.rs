@@ -1,15 +1,221 @@
-//! Builds everything in order, stops it in reverse.
+//! Builds everything in order, stops it in reverse. Owns the runtimes, the background tasks and what ties the rooms
+//! together; decides nothing itself.
 //!
-//! (The lead engineer is writing this file and `server/`: chores, coordinators, topic configs; it lands as soon as
-//! `replica::manager` is on main. Rooms: do not write it a second time.)
+//! ```text
+//!   start                                       stop
+//!   configuration, open files                   end the ZooKeeper session: deregistered
+//!   lock the log dirs, bind the ports           flush, checkpoints, mark of an orderly stop
+//!   ZooKeeper session | load the logs           network threads
+//!   check the ids, topic configurations         answer those who wait, drain the connections
+//!   replicas, groups, register                  groups
+//!   controller, background tasks, accept        controller, background tasks
+//! ```
 
+mod background;
+mod config_changes;
+mod failures;
 pub mod logging;
+mod parts;
 pub mod resources;
 pub mod settings;
+mod upward;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::runtime::{Handle, Runtime};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::api::{Context, Dispatcher};
+use crate::base::clock::{Clock, SystemClock};
+use crate::base::ids::{BrokerEpoch, BrokerId};
+use crate::config::broker::BrokerConfig;
+use crate::coordinator::group::coordinator::GroupCoordinator;
+use crate::coordinator::replica_log::ReplicaLog;
+use crate::coordinator::txn::producer_ids::{ProducerIds, ZkBlocks};
+use crate::log::manager::LogManager;
+use crate::network::listener::SocketServer;
+use crate::network::threads::NetworkThreads;
+use crate::replica::fetch_session::FetchSessions;
+use crate::replica::manager::ReplicaManager;
+use crate::zk::client::ZkClient;
+use crate::zk::session::Registration;
+
+/// Threads of the runtime for ZooKeeper, the controller, timers and chores.
+const CONTROL_THREADS: usize = 2;
+/// How long requests in work may take at a stop.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs a broker until SIGTERM or SIGINT.
-pub fn run(_properties: &Path, _overrides: &[(String, String)]) -> anyhow::Result<()> {
-    anyhow::bail!("the broker is still being built")
+///
+/// # Errors
+/// Whatever keeps it from starting, in one sentence.
+pub fn run(properties: &Path, overrides: &[(String, String)]) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let (config, warnings) = BrokerConfig::load(&[properties], std::env::vars(), overrides)?;
+    let _logging = logging::start()?;
+    for warning in warnings {
+        warn!("{}", warning.0);
+    }
+    let control = control_runtime()?;
+    let stop = control.block_on(async {
+        let mut stop_signal = std::pin::pin!(resources::stop_signal());
+        let server = tokio::select! {
+            server = Server::start(config, control.handle().clone()) => server?,
+            name = &mut stop_signal => {
+                info!("{}: stopping before the start was complete", name?);
+                return Ok(None);
+            }
+        };
+        info!("[KafkaServer id={}] started in {} ms", server.broker_id(), started.elapsed().as_millis());
+        let name = stop_signal.await?;
+        info!("[KafkaServer id={}] stopping on {name}", server.broker_id());
+        anyhow::Ok(Some(server))
+    })?;
+    if let Some(server) = stop {
+        let (id, began) = (server.broker_id(), Instant::now());
+        control.block_on(server.stop());
+        info!("[KafkaServer id={id}] stopped in {} ms", began.elapsed().as_millis());
+    }
+    control.shutdown_background();
+    Ok(())
+}
+
+/// The runtime for everything but connections.
+///
+/// # Errors
+/// If the system gives no threads.
+pub fn control_runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("the system gives no threads")
+}
+
+/// A running broker.
+pub struct Server {
+    context: Arc<Context>,
+    sockets: SocketServer,
+    threads: NetworkThreads,
+    zk: ZkClient,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts a broker; its ZooKeeper session, controller and chores run on `control`, which must have several threads.
+    ///
+    /// # Errors
+    /// Whatever keeps it from starting, in one sentence.
+    pub async fn start(config: BrokerConfig, control: Handle) -> anyhow::Result<Self> {
+        resources::raise_open_files();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let log_manager = Arc::new(LogManager::open(parts::log_options(&config))?);
+        let mut sockets = SocketServer::bind(&settings::endpoints(&config), settings::sockets(&config)?)?;
+        let threads = NetworkThreads::start("network", parts::positive(config.num_network_threads))
+            .context("the system gives no threads")?;
+        let (zk, loaded) = tokio::join!(parts::connect_zookeeper(&config), load(&config, &log_manager, &clock));
+        let (zk, cluster_id) = zk?;
+        loaded?;
+        let broker_id = parts::broker_id(&config, &log_manager, &zk).await?;
+        log_manager.check_ids(broker_id, &cluster_id)?;
+
+        let configs = Arc::new(config_changes::ZkTopicConfigs::new(zk.clone()));
+        let log_manager_for_shutdown = Arc::clone(&log_manager);
+        let manager =
+            Arc::new(ReplicaManager::new(broker_id, &config, Arc::clone(&clock), log_manager_for_shutdown, configs));
+        let topic_configs = config_changes::ConfigChanges::new(zk.clone(), Arc::clone(&manager));
+        topic_configs.load_all().await.context("the topics' configurations cannot be read from ZooKeeper")?;
+        let group_log = Arc::new(ReplicaLog::new(Arc::clone(&manager)));
+        let groups = GroupCoordinator::new(settings::groups(&config), group_log, Arc::clone(&clock), control.clone());
+        manager.set_listener(Box::new(upward::Upward::new(Arc::clone(&groups))));
+        failures::watch(&log_manager, &manager, &zk, &control);
+
+        let info = settings::broker_info(&config, broker_id, &sockets)?;
+        let registration =
+            Arc::new(Registration::new(zk.clone(), info, parts::session_file(&log_manager), Arc::clone(&clock)));
+        manager.set_broker_epoch(registration.register().await?);
+        let context = Arc::new(Context {
+            broker_id,
+            cluster_id,
+            clock,
+            control: control.clone(),
+            replica_manager: Arc::clone(&manager),
+            fetch_sessions: FetchSessions::new(parts::positive(config.max_incremental_fetch_session_cache_slots)),
+            producer_ids: ProducerIds::new(Arc::new(ZkBlocks::new(zk.clone(), broker_id))),
+            auto_create_topics: config.auto_create_topics_enable,
+            groups: Arc::clone(&groups),
+        });
+        let mut tasks = background::start(&config, &manager, &control);
+        tasks.push(control.spawn(topic_configs.run()));
+        tasks.push(control.spawn(Arc::clone(&registration).keep()));
+        tasks.push(control.spawn(follow_epoch(registration.epoch(), manager)));
+        tasks.push(control.spawn(groups.run()));
+        let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&context)));
+        sockets.start(&control, &threads.handles(), dispatcher).context("the listeners cannot be started")?;
+        Ok(Self { context, sockets, threads, zk, tasks })
+    }
+
+    /// This broker's id.
+    pub fn broker_id(&self) -> BrokerId {
+        self.context.broker_id
+    }
+
+    /// What its handlers use.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Where it listens, with the ports the system chose.
+    pub fn addresses(&self) -> &[(Arc<str>, std::net::SocketAddr)] {
+        self.sockets.local_addresses()
+    }
+
+    /// Stops in order: answers those who wait, drains, flushes, deregisters.
+    pub async fn stop(mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.context.groups.stop();
+        self.context.replica_manager.stop_waiting();
+        self.sockets.shutdown(DRAIN_PATIENCE).await;
+        let manager = Arc::clone(&self.context.replica_manager);
+        let threads = self.threads;
+        let closed = tokio::task::spawn_blocking(move || {
+            let mut threads = threads;
+            threads.stop();
+            manager.log_manager().shutdown(manager.broker_epoch());
+        });
+        // The registration goes only when no more can be appended; flushing needs no ZooKeeper.
+        let (closed, ()) = tokio::join!(closed, self.zk.close());
+        if let Err(error) = closed {
+            warn!("the logs were not closed in order: {error}");
+        }
+    }
+}
+
+/// Opens the logs, recovering what an unclean stop left, on a thread that may block.
+async fn load(config: &BrokerConfig, manager: &Arc<LogManager>, clock: &Arc<dyn Clock>) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let defaults = parts::default_log_config(config)?;
+    let (manager, now_ms) = (Arc::clone(manager), clock.now_ms());
+    // Topics' own settings come from ZooKeeper, which is being connected meanwhile.
+    let loading = tokio::task::spawn_blocking(move || manager.load(&|_| Arc::clone(&defaults), now_ms));
+    let summary = loading.await.context("loading the logs failed")??;
+    if summary.partitions > 0 {
+        info!("loaded {} partitions in {} ms", summary.partitions, began.elapsed().as_millis());
+    }
+    Ok(())
+}
+
+/// Control requests are fenced by the epoch of the registration that holds now.
+async fn follow_epoch(mut epoch: tokio::sync::watch::Receiver<Option<BrokerEpoch>>, manager: Arc<ReplicaManager>) {
+    while epoch.changed().await.is_ok() {
+        let now = *epoch.borrow_and_update();
+        if let Some(now) = now {
+            manager.set_broker_epoch(now);
+        }
+    }
 }

@@ -99,7 +99,8 @@ fn spec(ctx: &Context, request: FetchRequest, version: i16) -> FetchSpec {
     let name_of = |name: &str| -> Arc<str> {
         if by_id { Arc::from("") } else { ctx.replica_manager.topic_key(name).unwrap_or_else(|| Arc::from(name)) }
     };
-    let follower = if version >= FIRST_WITH_REPLICA_STATE { request.replica_state.replica_id } else { request.replica_id };
+    let follower =
+        if version >= FIRST_WITH_REPLICA_STATE { request.replica_state.replica_id } else { request.replica_id };
     let mut targets = Vec::with_capacity(request.topics.iter().map(|topic| topic.partitions.len()).sum());
     for topic in &request.topics {
         let name = name_of(&topic.topic);

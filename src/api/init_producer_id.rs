@@ -27,7 +27,11 @@ async fn init(ctx: &Context, call: &Call, request: &InitProducerIdRequest) -> Re
     match request.transactional_id.as_ref() {
         Some(id) if id.is_empty() => return Err(ErrorCode::InvalidRequest),
         Some(id) => {
-            warn!("{} asks for transactions (transactional.id {}), which do not exist yet", call.connection.id, id.as_str());
+            warn!(
+                "{} asks for transactions (transactional.id {}), which do not exist yet",
+                call.connection.id,
+                id.as_str()
+            );
             return Err(ErrorCode::UnsupportedVersion);
         }
         None => {}

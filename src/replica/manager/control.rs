@@ -51,9 +51,7 @@ impl ReplicaManager {
         topics.dedup();
         self.configs.learn(&topics).await;
         // Making thousands of logs takes long; other tasks of this runtime go on meanwhile.
-        let results = blocking(|| {
-            assignments.iter().map(|a| self.assign(a)).collect::<Vec<_>>()
-        });
+        let results = blocking(|| assignments.iter().map(|a| self.assign(a)).collect::<Vec<_>>());
         drop(newest);
         leader_and_isr_response(&assignments, &results, version)
     }
@@ -121,9 +119,7 @@ impl ReplicaManager {
             return StopReplicaResponse::default().with_error_code(error.code());
         }
         let stops = stops(request, version);
-        let results = blocking(|| {
-            stops.iter().map(|stop| self.stop(stop)).collect::<Vec<_>>()
-        });
+        let results = blocking(|| stops.iter().map(|stop| self.stop(stop)).collect::<Vec<_>>());
         drop(newest);
         let errors = stops.iter().zip(results).map(|(stop, error)| {
             StopReplicaPartitionError::default()
@@ -247,9 +243,7 @@ fn leader_and_isr_response(
         match response.topics.last_mut().filter(|topic| topic.topic_id == assignment.topic_id) {
             Some(topic) => topic.partition_errors.push(entry),
             None => response.topics.push(
-                LeaderAndIsrTopicError::default()
-                    .with_topic_id(assignment.topic_id)
-                    .with_partition_errors(vec![entry]),
+                LeaderAndIsrTopicError::default().with_topic_id(assignment.topic_id).with_partition_errors(vec![entry]),
             ),
         }
     }
@@ -265,9 +259,12 @@ fn stops(request: &StopReplicaRequest, version: i16) -> Vec<Stop> {
     };
     let mut stops = Vec::new();
     match version {
-        0 => stops.extend(request.ungrouped_partitions.iter().map(|p| {
-            stop(&Arc::from(p.topic_name.as_str()), p.partition_index, -1, request.delete_partitions)
-        })),
+        0 => stops.extend(
+            request
+                .ungrouped_partitions
+                .iter()
+                .map(|p| stop(&Arc::from(p.topic_name.as_str()), p.partition_index, -1, request.delete_partitions)),
+        ),
         1..=2 => {
             for topic in &request.topics {
                 let name = Arc::from(topic.name.as_str());

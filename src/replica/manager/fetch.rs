@@ -10,8 +10,8 @@ use super::ReplicaManager;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerEpoch, BrokerId, TopicId};
 use crate::base::purgatory::{Event, Watch, Woken};
-use crate::replica::fetch_session::FetchTarget;
 use crate::log::partition_log::ReadUpTo;
+use crate::replica::fetch_session::FetchTarget;
 use crate::replica::partition::{Partition, PartitionRead, ReadRules};
 
 /// What holds for all partitions of one fetch.

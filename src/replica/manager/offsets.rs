@@ -135,7 +135,8 @@ fn earliest(log: &PartitionLog) -> FoundOffset {
 }
 
 fn by_timestamp(log: &PartitionLog, timestamp: i64) -> Result<Option<FoundOffset>, ErrorCode> {
-    let found = if timestamp == MAX_TIMESTAMP { log.max_timestamp_offset() } else { log.offset_for_timestamp(timestamp) };
+    let found =
+        if timestamp == MAX_TIMESTAMP { log.max_timestamp_offset() } else { log.offset_for_timestamp(timestamp) };
     let found = found.map_err(|error| error.code())?;
     Ok(found.map(|found| FoundOffset {
         timestamp: found.timestamp,
@@ -163,9 +164,8 @@ mod tests {
     #[test]
     fn legacy_offsets_are_segment_starts_newest_first() {
         let marks = [(Offset(0), 10), (Offset(100), 20), (Offset(150), 30)];
-        let ask = |timestamp, max| {
-            legacy_offsets(&marks, timestamp, max).into_iter().map(Offset::get).collect::<Vec<_>>()
-        };
+        let ask =
+            |timestamp, max| legacy_offsets(&marks, timestamp, max).into_iter().map(Offset::get).collect::<Vec<_>>();
         assert_eq!(ask(LATEST, 1), [150]);
         assert_eq!(ask(LATEST, 9), [150, 100, 0]);
         assert_eq!(ask(EARLIEST, 9), [0]);

@@ -80,9 +80,7 @@ impl ReplicaManager {
             return AppendResult::failed(ErrorCode::InvalidTopicException, Some(message));
         }
         match self.partition(topic, partition) {
-            Ok(partition) => {
-                self.append_to(&partition, records, Origin::Client, required_acks, LeaderEpoch::NONE)
-            }
+            Ok(partition) => self.append_to(&partition, records, Origin::Client, required_acks, LeaderEpoch::NONE),
             Err(error) => AppendResult::failed(error, None),
         }
     }
@@ -124,8 +122,15 @@ impl ReplicaManager {
         }
         let log_start = || partition.log().map_or(Offset::UNKNOWN, |log| log.log_start_offset());
         // As `ReplicaManager.appendToLocalLog`: these tell no log start.
-        let known = matches!(code, ErrorCode::InvalidRecord | ErrorCode::InvalidTimestamp | ErrorCode::OutOfOrderSequenceNumber
-            | ErrorCode::UnknownProducerId | ErrorCode::InvalidProducerEpoch | ErrorCode::UnsupportedForMessageFormat);
+        let known = matches!(
+            code,
+            ErrorCode::InvalidRecord
+                | ErrorCode::InvalidTimestamp
+                | ErrorCode::OutOfOrderSequenceNumber
+                | ErrorCode::UnknownProducerId
+                | ErrorCode::InvalidProducerEpoch
+                | ErrorCode::UnsupportedForMessageFormat
+        );
         AppendResult {
             log_start_offset: if known { log_start() } else { Offset::UNKNOWN },
             message: Some(error.to_string()),

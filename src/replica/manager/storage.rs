@@ -39,9 +39,8 @@ impl ReplicaManager {
     pub(super) fn host(&self, partition: &Arc<Partition>, id: TopicId) {
         let tp = &partition.topic_partition;
         let mut hosted = self.hosted.write();
-        let topic = hosted
-            .entry(Arc::clone(&tp.topic))
-            .or_insert_with(|| HostedTopic { id, partitions: BTreeMap::new() });
+        let topic =
+            hosted.entry(Arc::clone(&tp.topic)).or_insert_with(|| HostedTopic { id, partitions: BTreeMap::new() });
         if !id.is_nil() {
             topic.id = id;
         }

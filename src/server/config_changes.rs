@@ -1,0 +1,147 @@
+//! Topics' configurations out of ZooKeeper: all of them at the start, one when a partition of it comes, and those that
+//! `/config/changes` tells of (`ZkConfigManager`, `ZkNodeChangeNotificationListener`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use crate::replica::manager::ReplicaManager;
+use crate::replica::topic_configs::{Overrides, OverridesFuture, TopicConfigSource};
+use crate::zk::backend::WatchSink;
+use crate::zk::client::{SessionState, ZkClient};
+use crate::zk::error::ZkError;
+use crate::zk::znodes::configs::{self, EntityType};
+
+const TOPICS_PATH: &str = "/config/topics";
+
+/// Reads a topic's overrides when they are asked for.
+pub struct ZkTopicConfigs {
+    zk: ZkClient,
+}
+
+impl ZkTopicConfigs {
+    /// Reads through `zk`.
+    pub fn new(zk: ZkClient) -> Self {
+        Self { zk }
+    }
+}
+
+impl TopicConfigSource for ZkTopicConfigs {
+    fn overrides(&self, topic: &str) -> OverridesFuture<'_> {
+        let path = configs::path(EntityType::Topics, topic);
+        Box::pin(async move { read(&self.zk, &path).await.map_err(|error| error.to_string()) })
+    }
+}
+
+async fn read(zk: &ZkClient, path: &str) -> Result<Overrides, ZkError> {
+    match zk.find(path).await? {
+        Some(node) => configs::decode(path, &node.data),
+        None => Ok(BTreeMap::new()),
+    }
+}
+
+/// Follows the changes.
+pub struct ConfigChanges {
+    zk: ZkClient,
+    manager: Arc<ReplicaManager>,
+}
+
+impl ConfigChanges {
+    /// Reads through `zk`, tells `manager`.
+    pub fn new(zk: ZkClient, manager: Arc<ReplicaManager>) -> Self {
+        Self { zk, manager }
+    }
+
+    /// Reads the overrides of all topics that have any.
+    pub async fn load_all(&self) -> Result<(), ZkError> {
+        let topics = match self.zk.children(TOPICS_PATH).await {
+            Ok(topics) => topics,
+            Err(ZkError::NoNode) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let paths: Vec<String> = topics.iter().map(|topic| configs::path(EntityType::Topics, topic)).collect();
+        let nodes = self.zk.get_many(&paths).await?;
+        for ((topic, path), node) in topics.iter().zip(&paths).zip(nodes) {
+            let Some(node) = node else { continue };
+            match configs::decode(path, &node.data) {
+                Ok(overrides) => self.manager.update_topic_config(topic, &overrides),
+                Err(error) => warn!("the configuration of topic {topic} cannot be read: {error}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Acts on notifications until it is aborted. After a new session everything is read anew, as changes may have gone
+    /// by unseen.
+    pub async fn run(self) {
+        let changed = Arc::new(Notify::new());
+        let notify = Arc::clone(&changed);
+        let sink: WatchSink = Arc::new(move |_| notify.notify_one());
+        let mut state = self.zk.state();
+        let mut last = -1;
+        let mut generation = 0;
+        loop {
+            let now = match *state.borrow_and_update() {
+                SessionState::Open { generation, .. } => Some(generation),
+                SessionState::Expired { .. } => None,
+                SessionState::Closed => return,
+            };
+            if let Some(now) = now {
+                let fresh = now != generation;
+                match self.catch_up(&sink, fresh, &mut last).await {
+                    Ok(()) => generation = now,
+                    Err(error) => {
+                        warn!("the changes of configurations cannot be read: {error}");
+                        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                        continue;
+                    }
+                }
+            }
+            tokio::select! {
+                () = changed.notified() => {}
+                alive = state.changed() => if alive.is_err() { return },
+            }
+        }
+    }
+
+    /// Watches again, then acts on the notifications above `last`.
+    async fn catch_up(&self, sink: &WatchSink, fresh: bool, last: &mut i64) -> Result<(), ZkError> {
+        let names = match self.zk.children_and_watch(configs::CHANGES_PATH, sink).await {
+            Ok(names) => names,
+            Err(ZkError::NoNode) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut numbers: Vec<(i64, String)> =
+            names.into_iter().filter_map(|name| Some((configs::change_number(&name)?, name))).collect();
+        numbers.sort_unstable();
+        let newest = numbers.last().map_or(*last, |(number, _)| *number);
+        if fresh {
+            self.load_all().await?;
+        } else {
+            for (_, name) in numbers.iter().filter(|(number, _)| *number > *last) {
+                self.apply(&format!("{}/{name}", configs::CHANGES_PATH)).await?;
+            }
+        }
+        *last = newest;
+        Ok(())
+    }
+
+    async fn apply(&self, path: &str) -> Result<(), ZkError> {
+        let Some(node) = self.zk.find(path).await? else { return Ok(()) };
+        let entity = match configs::decode_change(&node.data) {
+            Ok(entity) => entity,
+            Err(error) => {
+                warn!("a notification of a changed configuration cannot be read: {error}");
+                return Ok(());
+            }
+        };
+        if let Some(topic) = entity.strip_prefix("topics/") {
+            let overrides = read(&self.zk, &configs::path(EntityType::Topics, topic)).await?;
+            info!("the configuration of topic {topic} is now {overrides:?}");
+            self.manager.update_topic_config(topic, &overrides);
+        }
+        Ok(())
+    }
+}
