@@ -1,1 +1,28 @@
-//! (room under construction)
+//! The controller: the one broker that decides, for the whole cluster, who leads which partition.
+//!
+//! Owns the cluster's state as the controller sees it ([`context`]), the decisions ([`election`], the state machines),
+//! and the requests that tell brokers of them. Invariants: everything happens on one loop fed by one queue, so there
+//! are no locks; every write to ZooKeeper carries a check of `/controller_epoch`; what brokers are told was written to
+//! ZooKeeper before. It never knows logs or clients, and talks to its own broker in the same requests as to any other.
+//!
+//! Follows `kafka.controller` of Kafka 3.9 in names and in what brokers and ZooKeeper see.
+
+pub mod batch;
+pub mod channels;
+pub mod context;
+mod deletion;
+pub mod election;
+pub mod event;
+mod failover;
+mod handlers;
+mod partition_sm;
+mod replica_sm;
+mod run;
+mod store;
+
+pub use channels::{BrokerChannel, ControlRequest, ControlResponse};
+pub use event::ControllerHandle;
+pub use run::{ControllerConfig, start};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! How the controller's requests reach brokers: one queue and one task for each broker, in order, retried until the
+//! broker answers or its registration goes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use kafka_protocol::messages::{
+    LeaderAndIsrRequest, LeaderAndIsrResponse, StopReplicaRequest, StopReplicaResponse, UpdateMetadataRequest,
+    UpdateMetadataResponse,
+};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+use super::event::{Event, EventQueue};
+use crate::base::ids::{BrokerEpoch, BrokerId};
+use crate::zk::znodes::broker_ids::LiveBroker;
+
+/// Wait before a request that did not get through is sent again.
+const RETRY_BACKOFF: Duration = Duration::from_millis(100);
+
+/// A request from the controller to a broker.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ControlRequest {
+    /// Who leads, who follows.
+    LeaderAndIsr(LeaderAndIsrRequest),
+    /// What clients are to be told.
+    UpdateMetadata(UpdateMetadataRequest),
+    /// Which replicas to stop, and which of them to delete.
+    StopReplica(StopReplicaRequest),
+}
+
+impl ControlRequest {
+    /// Kafka's name of the request.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::LeaderAndIsr(_) => "LeaderAndIsr",
+            Self::UpdateMetadata(_) => "UpdateMetadata",
+            Self::StopReplica(_) => "StopReplica",
+        }
+    }
+}
+
+/// A broker's answer to a [`ControlRequest`], of the same kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ControlResponse {
+    /// To LeaderAndIsr.
+    LeaderAndIsr(LeaderAndIsrResponse),
+    /// To UpdateMetadata.
+    UpdateMetadata(UpdateMetadataResponse),
+    /// To StopReplica.
+    StopReplica(StopReplicaResponse),
+}
+
+/// Carries requests to brokers: in process to this one, over the network to others.
+///
+/// For one broker the controller never has more than one request under way. An `Err` means that nobody knows whether
+/// the request arrived; it is sent again, so that a broker must take each as a statement of what is, not as a change.
+pub trait BrokerChannel: Send + Sync + 'static {
+    /// Sends one request and waits for its answer; `Err` says why none came.
+    fn send(&self, broker: &LiveBroker, request: ControlRequest) -> BoxFuture<'_, Result<ControlResponse, String>>;
+}
+
+struct Lane {
+    epoch: BrokerEpoch,
+    queue: mpsc::UnboundedSender<ControlRequest>,
+    task: JoinHandle<()>,
+}
+
+/// All brokers' queues. A queue holds what was decided since the broker last answered; it goes with the broker's
+/// registration, so that a dead broker's grows for a session time-out at most.
+pub(super) struct Channels {
+    channel: Arc<dyn BrokerChannel>,
+    events: Arc<EventQueue>,
+    lanes: HashMap<BrokerId, Lane>,
+    /// The listener that brokers use among themselves.
+    pub(super) inter_broker_listener: String,
+}
+
+impl Channels {
+    pub(super) fn new(channel: Arc<dyn BrokerChannel>, events: Arc<EventQueue>, inter_broker_listener: String) -> Self {
+        Self { channel, events, lanes: HashMap::new(), inter_broker_listener }
+    }
+
+    /// Opens a queue for a broker, or a new one for a new life of it.
+    pub(super) fn add(&mut self, broker: LiveBroker) {
+        let (id, epoch) = (broker.info.id, broker.epoch);
+        self.remove(id);
+        let (queue, requests) = mpsc::unbounded_channel();
+        let task = tokio::spawn(run(broker, requests, self.channel.clone(), self.events.clone()));
+        self.lanes.insert(id, Lane { epoch, queue, task });
+    }
+
+    /// Drops a broker's queue and what is in it.
+    pub(super) fn remove(&mut self, broker: BrokerId) {
+        if let Some(lane) = self.lanes.remove(&broker) {
+            lane.task.abort();
+        }
+    }
+
+    /// Drops all queues.
+    pub(super) fn clear(&mut self) {
+        let brokers: Vec<_> = self.lanes.keys().copied().collect();
+        brokers.into_iter().for_each(|broker| self.remove(broker));
+    }
+
+    /// The epoch that requests to a broker carry; `None` if it has no queue.
+    pub(super) fn epoch(&self, broker: BrokerId) -> Option<BrokerEpoch> {
+        self.lanes.get(&broker).map(|lane| lane.epoch)
+    }
+
+    /// Puts a request in a broker's queue.
+    pub(super) fn send(&self, broker: BrokerId, request: ControlRequest) {
+        match self.lanes.get(&broker) {
+            Some(lane) => drop(lane.queue.send(request)),
+            None => debug!("no {} to broker {broker}, which is not alive", request.name()),
+        }
+    }
+}
+
+async fn run(
+    broker: LiveBroker,
+    mut requests: mpsc::UnboundedReceiver<ControlRequest>,
+    channel: Arc<dyn BrokerChannel>,
+    events: Arc<EventQueue>,
+) {
+    while let Some(request) = requests.recv().await {
+        let response = loop {
+            match channel.send(&broker, request.clone()).await {
+                Ok(response) => break response,
+                Err(why) => warn!("{} to broker {} did not get through: {why}", request.name(), broker.info.id),
+            }
+            tokio::time::sleep(RETRY_BACKOFF).await;
+        };
+        events.push(Event::Response {
+            broker: broker.info.id,
+            epoch: broker.epoch,
+            request: Box::new(request),
+            response,
+        });
+    }
+}

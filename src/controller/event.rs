@@ -1,0 +1,134 @@
+//! What the controller reacts to, and its one queue.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::channels::{ControlRequest, ControlResponse};
+use crate::base::ids::{BrokerEpoch, BrokerId, ControllerEpoch};
+
+/// Something that happened. Events without a payload of their own stand at most once in the queue: their handlers read
+/// ZooKeeper anew anyway.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Stand for election: at start, after registering in a new session, or because `/controller` changed.
+    Elect,
+    /// The session is over, and with it this controllership.
+    SessionExpired,
+    /// The outcome of a write is unknown: read everything anew, if still controller.
+    Reload,
+    /// `/brokers/ids` changed.
+    BrokerChange,
+    /// A broker changed its registration.
+    BrokerModification(BrokerId),
+    /// `/brokers/topics` changed.
+    TopicChange,
+    /// A topic's node changed: partitions were added.
+    PartitionModification(Arc<str>),
+    /// `/admin/delete_topics` changed.
+    TopicDeletion,
+    /// Leaders changed ISRs in ZooKeeper themselves (IBP below 2.7-IV2).
+    IsrChangeNotification,
+    /// A broker answered.
+    Response {
+        /// Who.
+        broker: BrokerId,
+        /// In which life.
+        epoch: BrokerEpoch,
+        /// What it was asked.
+        request: Box<ControlRequest>,
+        /// What it answered.
+        response: ControlResponse,
+    },
+    /// Stop: resign and end the loop.
+    Shutdown,
+}
+
+impl Event {
+    fn is_same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::PartitionModification(a), Self::PartitionModification(b)) => a == b,
+            (Self::BrokerModification(a), Self::BrokerModification(b)) => a == b,
+            (Self::Response { .. }, _) | (_, Self::Response { .. }) => false,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+}
+
+/// The queue. Bounded by its contents: one of each event per topic or broker, one response per request under way.
+#[derive(Default)]
+pub(super) struct EventQueue {
+    events: Mutex<VecDeque<Event>>, // pushed from watch callbacks and channel tasks, taken by the loop
+    arrived: Notify,
+}
+
+impl EventQueue {
+    /// Adds an event, unless it says nothing that a queued one does not say. What ends a controllership goes first.
+    pub(super) fn push(&self, event: Event) {
+        let mut events = self.events.lock();
+        if events.iter().any(|queued| queued.is_same_as(&event)) {
+            return;
+        }
+        match event {
+            Event::SessionExpired | Event::Shutdown => events.push_front(event),
+            event => events.push_back(event),
+        }
+        drop(events);
+        self.arrived.notify_one();
+    }
+
+    /// Takes the next event.
+    pub(super) async fn next(&self) -> Event {
+        loop {
+            let next = self.events.lock().pop_front();
+            match next {
+                Some(event) => return event,
+                None => self.arrived.notified().await,
+            }
+        }
+    }
+}
+
+/// What others see of the controller on this broker.
+#[derive(Clone, Default)]
+pub struct ControllerHandle {
+    pub(super) queue: Arc<EventQueue>,
+    pub(super) status: Arc<Status>,
+}
+
+pub(super) struct Status {
+    pub(super) active: AtomicBool,
+    pub(super) epoch: AtomicI32,
+    pub(super) controller: AtomicI32,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self { active: AtomicBool::new(false), epoch: AtomicI32::new(0), controller: AtomicI32::new(-1) }
+    }
+}
+
+impl ControllerHandle {
+    /// Whether this broker is the controller, as far as it knows; what it then writes is fenced by the epoch.
+    pub fn is_active(&self) -> bool {
+        self.status.active.load(Ordering::Acquire)
+    }
+
+    /// The epoch of this broker's last controllership.
+    pub fn epoch(&self) -> ControllerEpoch {
+        ControllerEpoch(self.status.epoch.load(Ordering::Acquire))
+    }
+
+    /// Who is the controller, as last read from `/controller`; `None` if nobody is.
+    pub fn controller_id(&self) -> Option<BrokerId> {
+        Some(BrokerId(self.status.controller.load(Ordering::Acquire))).filter(|id| *id != BrokerId::NONE)
+    }
+
+    /// Ends the controller's loop. If it is active it resigns by deleting its node first.
+    pub fn shut_down(&self) {
+        self.queue.push(Event::Shutdown);
+    }
+}

@@ -1,0 +1,185 @@
+//! The states of partitions: created, given leaders, taken offline, forgotten (`ZkPartitionStateMachine`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tracing::{error, info, warn};
+
+use super::batch::Batch;
+use super::context::{Context, PartitionState};
+use super::election::{self, Candidates, Reason};
+use super::run::Controller;
+use super::store::ControllerError;
+use crate::base::ids::{BrokerId, TopicPartition};
+use crate::zk::znodes::topics::LeaderAndIsr;
+
+/// How often a state that a leader changed meanwhile is read and elected anew.
+const MAX_ELECTION_ROUNDS: usize = 10;
+
+impl Context {
+    /// Moves a partition into `target` if it may come there from where it is.
+    pub(super) fn move_partition(&mut self, tp: &TopicPartition, target: PartitionState) -> bool {
+        let Some(partition) = self.partition_mut(tp) else { return false };
+        if !partition.state.may_become(target) {
+            error!("{tp} cannot go from {:?} to {target:?}", partition.state);
+            return false;
+        }
+        partition.state = target;
+        true
+    }
+
+    /// The state in which each partition starts under a new controller.
+    pub(super) fn initialize_partition_states(&mut self) {
+        let tps: Vec<_> = self.all_partitions().map(|(tp, _)| tp).collect();
+        for tp in tps {
+            let leader = self.partition(&tp).and_then(|p| p.leadership.as_ref()).map(|l| l.leader_and_isr.leader);
+            let state = match leader {
+                None => PartitionState::New,
+                Some(leader) if self.is_replica_online(leader, &tp) => PartitionState::Online,
+                Some(_) => PartitionState::Offline,
+            };
+            if let Some(partition) = self.partition_mut(&tp) {
+                partition.state = state;
+            }
+        }
+    }
+
+    /// The partitions without a leader that are not on their way out.
+    pub(super) fn leaderless_partitions(&self) -> Vec<TopicPartition> {
+        let leaderless = |state| matches!(state, PartitionState::New | PartitionState::Offline);
+        let found = self.all_partitions().filter(|(tp, p)| leaderless(p.state) && !self.is_to_be_deleted(&tp.topic));
+        let mut found: Vec<_> = found.map(|(tp, _)| tp).collect();
+        found.sort();
+        found
+    }
+}
+
+impl Controller {
+    /// Finds leaders for these partitions: first ones for new partitions, elected ones for the rest.
+    pub(super) async fn bring_online(
+        &mut self,
+        partitions: Vec<TopicPartition>,
+        reason: Option<Reason>,
+        batch: &mut Batch,
+    ) -> Result<(), ControllerError> {
+        let is_new = |tp: &TopicPartition| self.ctx.partition(tp).is_some_and(|p| p.state == PartitionState::New);
+        let (new, known): (Vec<_>, Vec<_>) = partitions.into_iter().partition(is_new);
+        self.initialize_leaders(new, batch).await?;
+        self.elect_leaders(known, reason, batch).await
+    }
+
+    /// Brings every partition online that has no leader.
+    pub(super) async fn bring_leaderless_online(&mut self, batch: &mut Batch) -> Result<(), ControllerError> {
+        let partitions = self.ctx.leaderless_partitions();
+        self.bring_online(partitions, None, batch).await
+    }
+
+    async fn initialize_leaders(&mut self, new: Vec<TopicPartition>, batch: &mut Batch) -> Result<(), ControllerError> {
+        let mut states = Vec::with_capacity(new.len());
+        for tp in new {
+            match election::elect_first(&self.ctx.online_replicas(&tp)) {
+                Some(state) => states.push((tp, state)),
+                None => warn!("{tp} stays without a leader: none of its replicas is alive"),
+            }
+        }
+        if states.is_empty() {
+            return Ok(());
+        }
+        let created = self.store.create_states(&self.ctx, &states).await?;
+        for ((tp, state), created) in states.into_iter().zip(created) {
+            if created {
+                let live = state.isr.clone();
+                self.ctx.set_leadership(&tp, state);
+                self.ctx.move_partition(&tp, PartitionState::Online);
+                batch.add_leader_and_isr(&live, &tp, true, &self.ctx);
+            }
+        }
+        Ok(())
+    }
+
+    /// `reason` is `None` for an offline election, where whether an unclean one is allowed depends on the topic.
+    async fn elect_leaders(
+        &mut self,
+        mut partitions: Vec<TopicPartition>,
+        reason: Option<Reason>,
+        batch: &mut Batch,
+    ) -> Result<(), ControllerError> {
+        for _ in 0..MAX_ELECTION_ROUNDS {
+            if partitions.is_empty() {
+                return Ok(());
+            }
+            let elected = self.elect_round(&partitions, reason).await?;
+            let updated = self.store.update_states(&self.ctx, elected).await?;
+            for (tp, state) in updated.done {
+                info!("{tp} is led by {} in epoch {}, ISR {:?}", state.leader, state.leader_epoch, state.isr);
+                self.ctx.set_leadership(&tp, state);
+                self.ctx.move_partition(&tp, PartitionState::Online);
+                let live = self.ctx.online_replicas(&tp);
+                batch.add_leader_and_isr(&live, &tp, false, &self.ctx);
+            }
+            partitions = updated.stale;
+        }
+        error!("gave up electing leaders for {} partitions whose states keep changing", partitions.len());
+        Ok(())
+    }
+
+    async fn elect_round(
+        &mut self,
+        partitions: &[TopicPartition],
+        reason: Option<Reason>,
+    ) -> Result<Vec<(TopicPartition, LeaderAndIsr)>, ControllerError> {
+        let states = self.store.states(partitions).await?;
+        let unclean = match reason {
+            None => self.unclean_allowed(partitions, &states).await?,
+            Some(_) => HashMap::new(),
+        };
+        let shutting_down: Vec<BrokerId> = self.ctx.shutting_down.iter().copied().collect();
+        let mut elected = Vec::new();
+        for (tp, state) in partitions.iter().zip(states) {
+            let Some(state) = state else {
+                warn!("{tp} has no state in ZooKeeper, no leader can be elected");
+                continue;
+            };
+            if state.controller_epoch > self.ctx.epoch {
+                return Err(ControllerError::Moved);
+            }
+            let Some(partition) = self.ctx.partition(tp) else { continue };
+            let mut live = self.ctx.online_replicas(tp);
+            let reason = reason.unwrap_or(Reason::Offline { unclean: unclean.get(&tp.topic).is_some_and(|u| *u) });
+            if reason == Reason::ControlledShutdown {
+                let replicas = partition.assignment.replicas.iter().copied();
+                live = replicas.filter(|id| self.ctx.brokers.contains_key(id)).collect();
+            }
+            let replicas = match reason {
+                Reason::Reassignment => partition.assignment.target_replicas(),
+                _ => partition.assignment.replicas.clone(),
+            };
+            let candidates = Candidates { replicas: &replicas, live: &live, shutting_down: &shutting_down };
+            match election::elect(&state.leader_and_isr, candidates, reason) {
+                Some(state) => elected.push((tp.clone(), state)),
+                None => warn!(
+                    "no replica of {tp} may lead: replicas {replicas:?}, alive {live:?}, in sync {:?}",
+                    state.leader_and_isr.isr
+                ),
+            }
+        }
+        Ok(elected)
+    }
+
+    /// Asked only for partitions of whose ISR nobody is alive.
+    async fn unclean_allowed(
+        &self,
+        partitions: &[TopicPartition],
+        states: &[Option<crate::zk::znodes::topics::PartitionState>],
+    ) -> Result<HashMap<Arc<str>, bool>, ControllerError> {
+        let mut topics: Vec<Arc<str>> = Vec::new();
+        for (tp, state) in partitions.iter().zip(states) {
+            let Some(state) = state else { continue };
+            let alive = state.leader_and_isr.isr.iter().any(|id| self.ctx.is_replica_online(*id, tp));
+            if !alive && topics.last() != Some(&tp.topic) {
+                topics.push(tp.topic.clone());
+            }
+        }
+        Ok(self.store.unclean_election_enabled(&topics, self.config.unclean_leader_election_enable).await?)
+    }
+}

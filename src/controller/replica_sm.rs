@@ -1,0 +1,140 @@
+//! The states of replicas: told their role, taken out of the ISR, stopped, deleted (`ZkReplicaStateMachine`).
+
+use tracing::error;
+
+use super::batch::Batch;
+use super::context::{Context, ReplicaState};
+use super::run::Controller;
+use super::store::ControllerError;
+use crate::base::ids::{BrokerId, TopicPartition};
+use crate::zk::znodes::topics::LeaderAndIsr;
+
+/// A replica: a partition, and the broker that has it.
+pub(super) type Replica = (TopicPartition, BrokerId);
+
+impl Context {
+    /// Moves a replica into `target` if it may come there from where it is.
+    pub(super) fn move_replica(&mut self, (tp, broker): &Replica, target: ReplicaState) -> bool {
+        let Some(partition) = self.partition_mut(tp) else { return false };
+        let state = partition.replica_state(*broker);
+        if !state.may_become(target) {
+            error!("the replica of {tp} on {broker} cannot go from {state:?} to {target:?}");
+            return false;
+        }
+        partition.set_replica_state(*broker, target);
+        true
+    }
+
+    /// The state in which each replica starts under a new controller; answers those on live brokers.
+    pub(super) fn initialize_replica_states(&mut self) -> Vec<Replica> {
+        let tps: Vec<_> = self.all_partitions().map(|(tp, _)| tp).collect();
+        let mut online = Vec::new();
+        for tp in tps {
+            let replicas = self.partition(&tp).map(|p| p.assignment.replicas.clone()).unwrap_or_default();
+            for broker in replicas {
+                let alive = self.is_replica_online(broker, &tp);
+                let state = if alive { ReplicaState::Online } else { ReplicaState::DeletionIneligible };
+                if let Some(partition) = self.partition_mut(&tp) {
+                    partition.set_replica_state(broker, state);
+                }
+                if alive {
+                    online.push((tp.clone(), broker));
+                }
+            }
+        }
+        online
+    }
+}
+
+impl Controller {
+    /// Tells live replicas their role, as far as their partitions have a leader.
+    pub(super) fn replicas_online(&mut self, replicas: &[Replica], batch: &mut Batch) {
+        for replica in replicas {
+            let (tp, broker) = replica;
+            if !self.ctx.move_replica(replica, ReplicaState::Online) {
+                continue;
+            }
+            if self.ctx.partition(tp).is_some_and(|p| p.leadership.is_some()) {
+                batch.add_leader_and_isr(&[*broker], tp, false, &self.ctx);
+            }
+        }
+    }
+
+    /// Stops replicas and takes them out of their ISRs.
+    pub(super) async fn replicas_offline(
+        &mut self,
+        replicas: &[Replica],
+        batch: &mut Batch,
+    ) -> Result<(), ControllerError> {
+        let mut leaving = Vec::new();
+        for replica in replicas {
+            if self.ctx.move_replica(replica, ReplicaState::Offline) {
+                batch.add_stop_replica(replica.1, &replica.0, false);
+                leaving.push(replica.clone());
+            }
+        }
+        self.remove_from_isr(leaving, batch).await
+    }
+
+    async fn remove_from_isr(&mut self, mut leaving: Vec<Replica>, batch: &mut Batch) -> Result<(), ControllerError> {
+        leaving.retain(|(tp, broker)| {
+            let leadership = self.ctx.partition(tp).and_then(|p| p.leadership.as_ref());
+            let in_isr = leadership.is_some_and(|l| l.leader_and_isr.isr.contains(broker));
+            in_isr && !self.ctx.is_to_be_deleted(&tp.topic)
+        });
+        // One round per replica of the same partition: each changes the state the next one starts from.
+        while !leaving.is_empty() {
+            let mut seen = std::collections::HashSet::new();
+            let (round, later): (Vec<_>, Vec<_>) = leaving.into_iter().partition(|(tp, _)| seen.insert(tp.clone()));
+            leaving = later;
+            let tps: Vec<_> = round.iter().map(|(tp, _)| tp.clone()).collect();
+            let states = self.store.states(&tps).await?;
+            let mut adjusted = Vec::new();
+            for ((tp, broker), state) in round.into_iter().zip(states) {
+                let Some(state) = state else { continue };
+                if state.controller_epoch > self.ctx.epoch {
+                    return Err(ControllerError::Moved);
+                }
+                if let Some(state) = without_replica(&state.leader_and_isr, broker) {
+                    adjusted.push((tp, state));
+                }
+            }
+            let updated = self.store.update_states(&self.ctx, adjusted).await?;
+            for (tp, state) in updated.done {
+                self.ctx.set_leadership(&tp, state);
+                let live = self.ctx.online_replicas(&tp);
+                batch.add_leader_and_isr(&live, &tp, false, &self.ctx);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The state after a replica left the ISR; `None` if nothing changes. The last member of an ISR stays in it, so that
+/// only a replica with all acknowledged records may lead later.
+fn without_replica(state: &LeaderAndIsr, replica: BrokerId) -> Option<LeaderAndIsr> {
+    if !state.isr.contains(&replica) {
+        return None;
+    }
+    let leader = if state.leader == replica { LeaderAndIsr::NO_LEADER } else { state.leader };
+    let isr: Vec<_> = match state.isr.len() {
+        1 => state.isr.clone(),
+        _ => state.isr.iter().copied().filter(|id| *id != replica).collect(),
+    };
+    Some(state.new_leader_and_isr(leader, isr))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_replica_stays_in_the_isr() {
+        let state = LeaderAndIsr::initial(BrokerId(1), vec![BrokerId(1), BrokerId(2)]);
+        let one_left = without_replica(&state, BrokerId(1)).unwrap();
+        assert_eq!((one_left.leader, one_left.isr.clone()), (LeaderAndIsr::NO_LEADER, vec![BrokerId(2)]));
+        let none_left = without_replica(&one_left, BrokerId(2)).unwrap();
+        assert_eq!(none_left.isr, vec![BrokerId(2)]);
+        assert_eq!(without_replica(&state, BrokerId(3)), None);
+    }
+}

@@ -1,0 +1,179 @@
+//! The controller's loop: takes events off the queue, handles each to its end, resigns when it must.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use super::channels::{BrokerChannel, Channels};
+use super::context::Context;
+use super::event::{ControllerHandle, Event};
+use super::store::{ControllerError, Elected, Store};
+use crate::base::clock::Clock;
+use crate::base::ids::{BrokerEpoch, BrokerId};
+use crate::zk::{SessionState, ZkClient, ZkError};
+
+/// Wait before everything is read anew after an error that said nothing definite.
+const RELOAD_BACKOFF: Duration = Duration::from_millis(200);
+/// How often an election is tried when nobody knows who won.
+const MAX_ELECTION_ATTEMPTS: usize = 10;
+
+/// What the controller needs to know of this broker's settings.
+#[derive(Debug, Clone)]
+pub struct ControllerConfig {
+    /// This broker's id.
+    pub broker_id: BrokerId,
+    /// `delete.topic.enable`.
+    pub delete_topic_enable: bool,
+    /// `unclean.leader.election.enable`, for topics that do not set their own.
+    pub unclean_leader_election_enable: bool,
+    /// The listener that brokers use among themselves.
+    pub inter_broker_listener: String,
+    /// Whether topics get ids: IBP 2.8 and later.
+    pub use_topic_ids: bool,
+    /// The version of `/feature`: 2 from IBP 3.3, 1 from 2.7, `None` before.
+    pub feature_version: Option<i32>,
+}
+
+/// The controller of this broker, active or not.
+pub(super) struct Controller {
+    pub(super) config: ControllerConfig,
+    pub(super) ctx: Context,
+    pub(super) store: Store,
+    pub(super) channels: Channels,
+    pub(super) handle: ControllerHandle,
+    clock: Arc<dyn Clock>,
+}
+
+/// Starts the loop. It stands for election whenever `registered` tells of a new registration of this broker, and
+/// whenever there is no controller. The loop ends after [`ControllerHandle::shut_down`].
+pub fn start(
+    config: ControllerConfig,
+    zk: ZkClient,
+    mut registered: tokio::sync::watch::Receiver<Option<BrokerEpoch>>,
+    channel: Arc<dyn BrokerChannel>,
+    clock: Arc<dyn Clock>,
+) -> (ControllerHandle, JoinHandle<()>) {
+    let handle = ControllerHandle::default();
+    let queue = handle.queue.clone();
+    let mut state = zk.state();
+    tokio::spawn(async move {
+        loop {
+            let news = tokio::select! {
+                changed = registered.changed() => changed.map(|()| Some(Event::Elect)),
+                changed = state.changed() => changed.map(|()| match *state.borrow_and_update() {
+                    SessionState::Open { .. } => None,
+                    SessionState::Expired { .. } | SessionState::Closed => Some(Event::SessionExpired),
+                }),
+            };
+            match news {
+                Ok(Some(event)) => queue.push(event),
+                Ok(None) => {}
+                Err(_) => return,
+            }
+        }
+    });
+    let store = Store::new(zk, handle.queue.clone());
+    let channels = Channels::new(channel, handle.queue.clone(), config.inter_broker_listener.clone());
+    let controller = Controller { config, ctx: Context::default(), store, channels, handle: handle.clone(), clock };
+    handle.queue.push(Event::Elect);
+    let task = tokio::spawn(controller.run());
+    (handle, task)
+}
+
+impl Controller {
+    async fn run(mut self) {
+        loop {
+            let event = self.handle.queue.next().await;
+            if matches!(event, Event::Shutdown) {
+                if self.is_active() {
+                    self.store.resign(&self.ctx).await;
+                }
+                self.resign("the broker stops");
+                return;
+            }
+            match self.handle_event(event).await {
+                Ok(()) => {}
+                Err(ControllerError::Moved) => {
+                    self.resign("another controller has been elected");
+                    self.handle.queue.push(Event::Elect);
+                }
+                Err(ControllerError::ZooKeeper(error)) if error.ends_session() => {
+                    warn!("the controller waits for a new ZooKeeper session: {error}");
+                    self.resign("the ZooKeeper session is over");
+                }
+                Err(ControllerError::ZooKeeper(error)) => {
+                    error!("the controller reads everything anew: {error}");
+                    tokio::time::sleep(RELOAD_BACKOFF).await;
+                    self.handle.queue.push(Event::Reload);
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.handle.is_active()
+    }
+
+    async fn handle_event(&mut self, event: Event) -> Result<(), ControllerError> {
+        match event {
+            Event::Elect | Event::Reload => self.elect(matches!(event, Event::Reload)).await,
+            Event::SessionExpired => {
+                self.resign("the ZooKeeper session is over");
+                self.handle.status.controller.store(BrokerId::NONE.get(), Ordering::Release);
+                Ok(())
+            }
+            _ if !self.is_active() => Ok(()),
+            event => self.handle_active(event).await,
+        }
+    }
+
+    /// Looks who is controller, and becomes it if nobody is.
+    async fn elect(&mut self, reload: bool) -> Result<(), ControllerError> {
+        for _ in 0..MAX_ELECTION_ATTEMPTS {
+            let found = self.store.watch_controller().await?;
+            let id = found.map_or(BrokerId::NONE, |(id, _)| id);
+            self.handle.status.controller.store(id.get(), Ordering::Release);
+            match found {
+                Some((_, true)) if self.is_active() && !reload => return Ok(()),
+                Some((_, true)) => {
+                    let elected = self.store.current_epoch().await?;
+                    return self.become_controller(elected).await;
+                }
+                Some((id, false)) => {
+                    self.resign(&format!("broker {id} is the controller"));
+                    return Ok(());
+                }
+                None => {
+                    self.resign("there is no controller");
+                    if let Some(elected) = self.store.elect(self.config.broker_id, self.clock.now_ms()).await? {
+                        self.store.watch_controller().await?;
+                        return self.become_controller(elected).await;
+                    }
+                }
+            }
+        }
+        Err(ZkError::Unknown("no controller could be elected".into()).into())
+    }
+
+    async fn become_controller(&mut self, elected: Elected) -> Result<(), ControllerError> {
+        self.channels.clear();
+        self.ctx = Context { epoch: elected.epoch, epoch_zk_version: elected.epoch_zk_version, ..Context::default() };
+        let status = &self.handle.status;
+        status.controller.store(self.config.broker_id.get(), Ordering::Release);
+        status.epoch.store(elected.epoch.get(), Ordering::Release);
+        status.active.store(true, Ordering::Release);
+        info!("broker {} is the controller, epoch {}", self.config.broker_id, elected.epoch);
+        self.on_failover().await
+    }
+
+    fn resign(&mut self, why: &str) {
+        if self.handle.status.active.swap(false, Ordering::AcqRel) {
+            info!("broker {} is the controller no more: {why}", self.config.broker_id);
+        }
+        self.channels.clear();
+        self.ctx = Context::default();
+    }
+}

@@ -1,0 +1,253 @@
+//! The controller over the in-memory ZooKeeper, with brokers that answer whatever they are asked.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kafka_protocol::messages::stop_replica_response::StopReplicaPartitionError;
+use kafka_protocol::messages::{LeaderAndIsrResponse, StopReplicaResponse, UpdateMetadataResponse};
+use parking_lot::Mutex;
+
+use super::*;
+use crate::base::clock::ManualClock;
+use crate::base::ids::{BrokerId, TopicId};
+use crate::zk::memory::MemoryZk;
+use crate::zk::session::{Registration, create_persistent_paths};
+use crate::zk::znodes::broker_ids::{BrokerInfo, Endpoint, LiveBroker};
+use crate::zk::znodes::topics::{self, PartitionState, ReplicaAssignment, TopicNode};
+use crate::zk::znodes::{admin, controller};
+use crate::zk::{CreateMode, ZkClient};
+
+/// Brokers that keep what they were told.
+#[derive(Default)]
+struct Brokers {
+    told: Mutex<Vec<(BrokerId, ControlRequest)>>,
+}
+
+impl Brokers {
+    fn told(&self, broker: i32) -> Vec<ControlRequest> {
+        let told = self.told.lock();
+        told.iter().filter(|(id, _)| id.get() == broker).map(|(_, request)| request.clone()).collect()
+    }
+
+    fn leaders(&self, broker: i32, topic: &str) -> HashMap<i32, (i32, i32)> {
+        let mut leaders = HashMap::new();
+        for request in self.told(broker) {
+            let ControlRequest::LeaderAndIsr(request) = request else { continue };
+            for states in request.topic_states.iter().filter(|t| t.topic_name.0.as_str() == topic) {
+                for state in &states.partition_states {
+                    leaders.insert(state.partition_index, (state.leader.0, state.leader_epoch));
+                }
+            }
+        }
+        leaders
+    }
+}
+
+impl BrokerChannel for Brokers {
+    fn send(&self, broker: &LiveBroker, request: ControlRequest) -> BoxFuture<'_, Result<ControlResponse, String>> {
+        self.told.lock().push((broker.info.id, request.clone()));
+        let response = match request {
+            ControlRequest::LeaderAndIsr(_) => ControlResponse::LeaderAndIsr(LeaderAndIsrResponse::default()),
+            ControlRequest::UpdateMetadata(_) => ControlResponse::UpdateMetadata(UpdateMetadataResponse::default()),
+            ControlRequest::StopReplica(request) => {
+                let errors = request.topic_states.iter().flat_map(|topic| {
+                    topic.partition_states.iter().map(|state| {
+                        StopReplicaPartitionError::default()
+                            .with_topic_name(topic.topic_name.clone())
+                            .with_partition_index(state.partition_index)
+                    })
+                });
+                ControlResponse::StopReplica(StopReplicaResponse::default().with_partition_errors(errors.collect()))
+            }
+        };
+        async move { Ok(response) }.boxed()
+    }
+}
+
+struct Broker {
+    zk: ZkClient,
+    handle: ControllerHandle,
+}
+
+struct Cluster {
+    model: MemoryZk,
+    admin: ZkClient,
+    brokers: Arc<Brokers>,
+}
+
+impl Cluster {
+    async fn new() -> Self {
+        let model = MemoryZk::new();
+        let admin = connect(&model).await;
+        create_persistent_paths(&admin).await.unwrap();
+        Self { model, admin, brokers: Arc::new(Brokers::default()) }
+    }
+
+    async fn start(&self, id: i32) -> Broker {
+        let zk = connect(&self.model).await;
+        let info = BrokerInfo::new(BrokerId(id), vec![Endpoint::plaintext("h", 9092 + id)], 0);
+        let clock = Arc::new(ManualClock::new(0));
+        let registration = Arc::new(Registration::new(zk.clone(), info, None, clock.clone()));
+        registration.register().await.unwrap();
+        tokio::spawn(registration.clone().keep());
+        let config = ControllerConfig {
+            broker_id: BrokerId(id),
+            delete_topic_enable: true,
+            unclean_leader_election_enable: false,
+            inter_broker_listener: "PLAINTEXT".into(),
+            use_topic_ids: true,
+            feature_version: Some(2),
+        };
+        let (handle, _) = start(config, zk.clone(), registration.epoch(), self.brokers.clone(), clock);
+        Broker { zk, handle }
+    }
+
+    async fn create(&self, topic: &str, partitions: i32, replicas: &[i32]) {
+        let assignment = ReplicaAssignment::new(replicas.iter().copied().map(BrokerId).collect());
+        let node = TopicNode {
+            topic_id: Some(TopicId::new_v4()),
+            partitions: (0..partitions).map(|p| (p, assignment.clone())).collect(),
+        };
+        self.admin.create(&topics::path(topic), &node.encode(), CreateMode::Persistent).await.unwrap();
+    }
+
+    async fn state(&self, topic: &str, partition: i32) -> Option<PartitionState> {
+        let node = self.admin.find(&topics::state_path(topic, partition)).await.unwrap()?;
+        Some(PartitionState::decode(topic, partition, &node.data, node.stat.version).unwrap())
+    }
+
+    async fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
+        self.state(topic, partition).await.map(|state| state.leader_and_isr.leader.get())
+    }
+}
+
+async fn connect(model: &MemoryZk) -> ZkClient {
+    ZkClient::connect(Arc::new(model.clone()), Duration::from_secs(1)).await.unwrap()
+}
+
+/// Waits until the condition holds.
+async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    for _ in 0..500 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not within 5 s: {what}");
+}
+
+#[tokio::test]
+async fn topics_get_leaders_and_their_brokers_are_told() {
+    let cluster = Cluster::new().await;
+    let broker = cluster.start(0).await;
+    eventually("a controller", async || broker.handle.is_active()).await;
+    cluster.create("t", 3, &[0]).await;
+    eventually("told", async || cluster.brokers.leaders(0, "t").len() == 3).await;
+    assert_eq!(cluster.leader("t", 2).await, Some(0));
+    assert_eq!(cluster.admin.get(controller::EPOCH_PATH).await.unwrap().data, b"1");
+    // More partitions.
+    let path = topics::path("t");
+    let mut node = TopicNode::decode("t", &cluster.admin.get(&path).await.unwrap().data).unwrap();
+    node.partitions.insert(3, node.partitions[&0].clone());
+    cluster.admin.set(&path, &node.encode(), None).await.unwrap();
+    eventually("the fourth partition", async || cluster.brokers.leaders(0, "t").len() == 4).await;
+}
+
+#[tokio::test]
+async fn a_thousand_partitions_take_few_requests() {
+    let cluster = Cluster::new().await;
+    let broker = cluster.start(0).await;
+    eventually("a controller", async || broker.handle.is_active()).await;
+    let before = cluster.model.write_requests();
+    cluster.create("t", 1000, &[0]).await;
+    eventually("told", async || cluster.brokers.leaders(0, "t").len() == 1000).await;
+    let requests = cluster.model.write_requests() - before;
+    assert!(requests <= 6, "{requests} requests");
+}
+
+#[tokio::test]
+async fn deletion_leaves_nothing_behind() {
+    let cluster = Cluster::new().await;
+    let broker = cluster.start(0).await;
+    cluster.create("t", 5, &[0]).await;
+    eventually("told", async || cluster.brokers.leaders(0, "t").len() == 5).await;
+    cluster.admin.create(&admin::delete_topic_path("none"), b"", CreateMode::Persistent).await.unwrap();
+    cluster.admin.create(&admin::delete_topic_path("t"), b"", CreateMode::Persistent).await.unwrap();
+    eventually("no marks", async || cluster.admin.children(admin::DELETE_TOPICS_PATH).await.unwrap().is_empty()).await;
+    assert_eq!(cluster.admin.find(&topics::path("t")).await.unwrap(), None);
+    let stops = cluster.brokers.told(0);
+    let stops = stops.iter().filter(|request| matches!(request, ControlRequest::StopReplica(_)));
+    assert_eq!(stops.count(), 2);
+    // The name can be used again.
+    cluster.create("t", 1, &[0]).await;
+    eventually("leader", async || cluster.leader("t", 0).await == Some(0)).await;
+    assert!(broker.handle.is_active());
+}
+
+#[tokio::test]
+async fn a_dead_leader_is_replaced_and_a_dead_last_replica_stays_in_the_isr() {
+    let cluster = Cluster::new().await;
+    let (first, second) = (cluster.start(1).await, cluster.start(2).await);
+    eventually("a controller", async || first.handle.is_active() || second.handle.is_active()).await;
+    let (active, other) = if first.handle.is_active() { (&first, 2) } else { (&second, 1) };
+    let active_id = 3 - other;
+    eventually("two brokers", async || cluster.admin.children("/brokers/ids").await.unwrap().len() == 2).await;
+    cluster.create("t", 1, &[other, active_id]).await;
+    eventually("a leader", async || cluster.leader("t", 0).await.is_some()).await;
+    if cluster.leader("t", 0).await != Some(other) {
+        return; // the controller did not yet know the other broker
+    }
+    let dead = if other == 2 { &second } else { &first };
+    cluster.model.set_down(false);
+    dead.handle.shut_down();
+    dead.zk.close().await;
+    eventually("a new leader", async || cluster.leader("t", 0).await == Some(active_id)).await;
+    let state = cluster.state("t", 0).await.unwrap();
+    assert_eq!(state.leader_and_isr.isr, vec![BrokerId(active_id)]);
+    active.handle.shut_down();
+    active.zk.close().await;
+    let third = cluster.start(other).await;
+    eventually("a third controller", async || third.handle.is_active()).await;
+    eventually("no leader", async || cluster.leader("t", 0).await != Some(other)).await;
+    assert_eq!(cluster.state("t", 0).await.unwrap().leader_and_isr.isr, vec![BrokerId(active_id)]);
+}
+
+#[tokio::test]
+async fn an_expired_session_ends_the_controllership_and_a_new_one_begins() {
+    let cluster = Cluster::new().await;
+    let broker = cluster.start(0).await;
+    eventually("a controller", async || broker.handle.is_active()).await;
+    cluster.create("t", 2, &[0]).await;
+    eventually("told", async || cluster.brokers.leaders(0, "t").len() == 2).await;
+    let told = cluster.brokers.told(0).len();
+    cluster.model.expire(broker.zk.session_id().unwrap());
+    eventually("a new epoch", async || broker.handle.is_active() && broker.handle.epoch().get() == 2).await;
+    eventually("told anew", async || {
+        let told_since = cluster.brokers.told(0).split_off(told);
+        told_since.iter().any(|request| matches!(request, ControlRequest::LeaderAndIsr(r) if r.controller_epoch == 2))
+    })
+    .await;
+    assert_eq!(cluster.leader("t", 1).await, Some(0));
+}
+
+#[tokio::test]
+async fn a_lost_answer_makes_the_controller_read_anew() {
+    let cluster = Cluster::new().await;
+    let broker = cluster.start(0).await;
+    eventually("a controller", async || broker.handle.is_active()).await;
+    cluster.create("t", 1, &[0]).await;
+    eventually("told", async || cluster.brokers.leaders(0, "t").len() == 1).await;
+    // The first write is the topic itself, whose creation is retried; the second is the controller's.
+    cluster.model.fail_next_writes(&[crate::zk::memory::Fault::Lost]);
+    cluster.create("u", 3, &[0]).await;
+    cluster.model.fail_next_writes(&[crate::zk::memory::Fault::AnswerLost]);
+    cluster.create("v", 3, &[0]).await;
+    eventually("told", async || {
+        cluster.brokers.leaders(0, "u").len() == 3 && cluster.brokers.leaders(0, "v").len() == 3
+    })
+    .await;
+    assert!(broker.handle.is_active());
+}
