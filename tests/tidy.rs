@@ -53,7 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "api",
         ],
     ),
-    ("cli", &["base", "config", "protocol", "network", "zk"]),
+    ("cli", &["base", "config", "protocol", "network", "zk", "admin"]),
 ];
 
 /// Single files that reach further than their room, and why.

@@ -7,4 +7,4 @@ pub mod manager;
 pub mod metadata_cache;
 pub mod partition;
 pub mod topic_configs;
-pub mod topic_names;
+pub use crate::base::topic_names;

@@ -28,9 +28,19 @@ pub fn validate(topic: &str) -> Result<(), String> {
     }
 }
 
+/// Whether the two names would give the same metric: there '.' and '_' are one (`Topic.hasCollision`).
+pub fn collide(one: &str, other: &str) -> bool {
+    one != other && one.replace('.', "_") == other.replace('.', "_")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dots_and_underscores_collide() {
+        assert!(collide("a.b", "a_b") && !collide("a.b", "a.b") && !collide("a.b", "a-b"));
+    }
 
     #[test]
     fn names_are_what_a_folder_can_be_called() {
