@@ -1,0 +1,1 @@
+//! Being written by the lead engineer right now (16:45).

