@@ -6,15 +6,27 @@ mod call;
 mod context;
 mod dispatcher;
 
+mod group_names;
 mod table;
 
 pub mod api_versions;
 pub mod control;
+pub mod delete_groups;
+pub mod describe_groups;
 pub mod fetch;
+pub mod find_coordinator;
+pub mod heartbeat;
 pub mod init_producer_id;
+pub mod join_group;
+pub mod leave_group;
+pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
+pub mod offset_commit;
+pub mod offset_delete;
+pub mod offset_fetch;
 pub mod produce;
+pub mod sync_group;
 
 pub use call::Call;
 pub use context::Context;

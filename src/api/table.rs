@@ -68,8 +68,19 @@ apis! {
     4 "LeaderAndIsr" 0..=7 typed control::leader_and_isr;
     5 "StopReplica" 0..=4 typed control::stop_replica;
     6 "UpdateMetadata" 0..=8 typed control::update_metadata;
+    8 "OffsetCommit" 0..=9 typed offset_commit::handle;
+    9 "OffsetFetch" 0..=9 typed offset_fetch::handle;
+    10 "FindCoordinator" 0..=6 typed find_coordinator::handle;
+    11 "JoinGroup" 0..=9 typed join_group::handle;
+    12 "Heartbeat" 0..=4 typed heartbeat::handle;
+    13 "LeaveGroup" 0..=5 typed leave_group::handle;
+    14 "SyncGroup" 0..=5 typed sync_group::handle;
+    15 "DescribeGroups" 0..=5 typed describe_groups::handle;
+    16 "ListGroups" 0..=5 typed list_groups::handle;
     18 "ApiVersions" 0..=4 raw api_versions::handle;
     22 "InitProducerId" 0..=5 typed init_producer_id::handle;
+    42 "DeleteGroups" 0..=2 typed delete_groups::handle;
+    47 "OffsetDelete" 0..=0 typed offset_delete::handle;
 }
 
 const SLOTS: usize = 128;

@@ -1,26 +1,25 @@
-//! Writes one magic-2 batch of keyed records for an internal topic, uncompressed, each byte once.
+//! Writes one batch of keyed records for an internal topic.
 
 use bytes::{Bytes, BytesMut};
 
-use crate::base::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
-use crate::protocol::batch::{ATTRIBUTES_OFFSET, BatchHeader, HEADER_LEN, crc32c};
-use crate::protocol::records::{Headers, Record};
+use crate::base::error::ErrorCode;
+use crate::protocol::builder::{BatchBuilder, BatchSpec};
+use crate::protocol::compress::Codec;
 
-/// A batch in the making. All its records bear one timestamp.
+/// A batch in the making. All its records bear one timestamp; keys and values are written into buffers that are used
+/// again for the next record.
 pub struct BatchWriter {
-    out: Vec<u8>,
+    batch: BatchBuilder,
     key: BytesMut,
     value: BytesMut,
     timestamp: i64,
-    count: i32,
 }
 
 impl BatchWriter {
-    /// A batch without records, at `timestamp` milliseconds since 1970, with room for `records` small ones.
-    pub fn new(timestamp: i64, records: usize) -> Self {
-        let mut out = Vec::with_capacity(HEADER_LEN + records.saturating_mul(96));
-        out.resize(HEADER_LEN, 0);
-        Self { out, key: BytesMut::new(), value: BytesMut::new(), timestamp, count: 0 }
+    /// A batch without records, at `timestamp` milliseconds since 1970.
+    pub fn new(timestamp: i64, codec: Codec) -> Self {
+        let batch = BatchBuilder::new(BatchSpec { compression: codec.into(), ..BatchSpec::default() });
+        Self { batch, key: BytesMut::new(), value: BytesMut::new(), timestamp }
     }
 
     /// Appends a record whose key and value the two functions write.
@@ -29,65 +28,43 @@ impl BatchWriter {
         self.value.clear();
         key(&mut self.key);
         value(&mut self.value);
-        self.write(true);
+        self.batch.append(self.timestamp, Some(&self.key), Some(&self.value));
     }
 
     /// Appends a tombstone for the key that the function writes.
     pub fn put_tombstone(&mut self, key: impl FnOnce(&mut BytesMut)) {
         self.key.clear();
         key(&mut self.key);
-        self.write(false);
-    }
-
-    fn write(&mut self, with_value: bool) {
-        let record = Record {
-            attributes: 0,
-            timestamp_delta: 0,
-            offset_delta: self.count,
-            key: Some(&self.key),
-            value: with_value.then_some(&self.value[..]),
-            headers: Headers::default(),
-        };
-        record.write(&mut self.out);
-        self.count += 1;
+        self.batch.append(self.timestamp, Some(&self.key), None);
     }
 
     /// The batch's bytes, with offsets from 0 for the log to move.
-    pub fn finish(mut self) -> Bytes {
-        let mut header = BatchHeader {
-            base_offset: Offset::ZERO,
-            size: self.out.len(),
-            leader_epoch: LeaderEpoch::NONE,
-            magic: 2,
-            crc: 0,
-            attributes: 0,
-            last_offset_delta: self.count - 1,
-            base_timestamp: self.timestamp,
-            max_timestamp: self.timestamp,
-            producer_id: ProducerId::NONE,
-            producer_epoch: ProducerEpoch::NONE,
-            base_sequence: -1,
-            record_count: self.count,
-        };
-        self.out[..HEADER_LEN].copy_from_slice(&header.to_bytes());
-        header.crc = crc32c(&self.out[ATTRIBUTES_OFFSET..]);
-        self.out[..HEADER_LEN].copy_from_slice(&header.to_bytes());
-        Bytes::from(self.out)
+    ///
+    /// # Errors
+    /// `UnknownServerError` if the codec fails.
+    pub fn finish(self) -> Result<Bytes, ErrorCode> {
+        match self.batch.build() {
+            Ok((_, bytes)) => Ok(bytes),
+            Err(error) => {
+                tracing::error!(%error, "a batch for an internal topic could not be built");
+                Err(ErrorCode::UnknownServerError)
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::batch::crc_is_valid;
+    use crate::protocol::batch::{BatchHeader, HEADER_LEN, crc_is_valid};
     use crate::protocol::records::records;
 
     #[test]
     fn a_batch_reads_back() {
-        let mut writer = BatchWriter::new(1_000, 2);
+        let mut writer = BatchWriter::new(1_000, Codec::None);
         writer.put(|key| key.extend_from_slice(b"k1"), |value| value.extend_from_slice(b"v1"));
         writer.put_tombstone(|key| key.extend_from_slice(b"k2"));
-        let batch = writer.finish();
+        let batch = writer.finish().expect("a batch");
         assert!(crc_is_valid(&batch));
         let header = BatchHeader::read(&batch).expect("a header");
         assert_eq!((header.size, header.record_count, header.last_offset_delta), (batch.len(), 2, 1));

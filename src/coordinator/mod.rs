@@ -5,6 +5,7 @@
 pub(crate) mod batch_writer;
 pub mod group;
 pub mod internal_log;
+pub mod memory_log;
 pub mod partitioner;
 pub mod replica_log;
 pub mod txn;

@@ -212,7 +212,7 @@ impl GroupCoordinator {
     fn remove_offsets(&self, cell: &Cell, entry: &mut Entry, doomed: &[(Arc<str>, i32)]) -> Result<(), ErrorCode> {
         let group_id = Arc::clone(entry.group.id());
         for chunk in doomed.chunks(TOMBSTONES_PER_BATCH) {
-            let mut batch = BatchWriter::new(self.clock.now_ms(), chunk.len());
+            let mut batch = self.batch();
             for (topic, partition) in chunk {
                 batch.put_tombstone(|key| put_offset_key(key, &group_id, topic, *partition));
             }
@@ -227,7 +227,7 @@ impl GroupCoordinator {
     /// Tombstones are not waited for: whoever leads next would at worst expire the same once more.
     fn append_tombstones(&self, cell: &Cell, batch: BatchWriter) -> Result<i64, ErrorCode> {
         let options = AppendOptions { required_acks: 0, ..self.append_options(&cell.home) };
-        let appended = self.log.append(&cell.home.tp, batch.finish(), options);
+        let appended = self.log.append(&cell.home.tp, batch.finish()?, options);
         appended.map(|appended| appended.base_offset.get()).map_err(|error| match error {
             ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
             other => other,
@@ -238,7 +238,7 @@ impl GroupCoordinator {
     fn bury(&self, owned: &OwnedPartition, cell: &Arc<Cell>, entry: &mut Entry, cx: &mut Cx<'_>) {
         let group_id = Arc::clone(entry.group.id());
         if entry.group.generation() > 0 {
-            let mut batch = BatchWriter::new(self.clock.now_ms(), 1);
+            let mut batch = self.batch();
             batch.put_tombstone(|key| put_group_key(key, &group_id));
             if let Err(error) = self.append_tombstones(cell, batch) {
                 warn!(group = %group_id, %error, "a group's record could not be deleted");

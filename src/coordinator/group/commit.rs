@@ -9,7 +9,6 @@ use super::offsets::{CommittedOffset, GroupOffsets};
 use super::records::{put_offset_key, put_offset_value};
 use super::state::GroupState;
 use crate::base::error::ErrorCode;
-use crate::coordinator::batch_writer::BatchWriter;
 use crate::coordinator::internal_log::{Acked, Appended};
 
 /// An OffsetCommit request, free of wire versions.
@@ -84,13 +83,14 @@ impl GroupCoordinator {
     }
 
     fn begin_commit(&self, cell: &Arc<Cell>, request: CommitRequest<'_>) -> Begun {
-        let mut batch = BatchWriter::new(self.clock.now_ms(), request.entries.len());
+        let mut batch = self.batch();
         for entry in &request.entries {
             batch.put(
                 |key| put_offset_key(key, request.group_id, entry.topic, entry.partition),
                 |value| put_offset_value(value, &entry.committed),
             );
         }
+        let batch = batch.finish();
         let (generation, member_id, instance_id) = (request.generation, request.member_id, request.group_instance_id);
         self.touch(cell, |entry, cx| {
             if let Err(error) = entry.group.offset_commit(generation, member_id, instance_id, cx) {
@@ -99,7 +99,9 @@ impl GroupCoordinator {
             if request.entries.is_empty() {
                 return Begun::Done(ErrorCode::None);
             }
-            match self.log.append(&cell.home.tp, batch.finish(), self.append_options(&cell.home)) {
+            let appended =
+                batch.and_then(|batch| self.log.append(&cell.home.tp, batch, self.append_options(&cell.home)));
+            match appended {
                 Err(error) => Begun::Done(commit_error(error)),
                 Ok(appended) => self.after_append(cell, entry, request.entries, appended),
             }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::config::broker::BrokerConfig;
+use crate::protocol::compress::Codec;
+
 /// What the group coordinator acts on, each field named after its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupConfig {
@@ -27,6 +30,33 @@ pub struct GroupConfig {
     pub offsets_load_buffer_size: usize,
     /// `offsets.topic.num.partitions`: counts until the topic exists.
     pub offsets_topic_num_partitions: i32,
+    /// `offsets.topic.compression.codec`.
+    pub codec: Codec,
+}
+
+impl From<&BrokerConfig> for GroupConfig {
+    fn from(config: &BrokerConfig) -> Self {
+        let millis = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(1).max(1));
+        Self {
+            min_session_timeout_ms: config.group_min_session_timeout_ms,
+            max_session_timeout_ms: config.group_max_session_timeout_ms,
+            initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms,
+            max_size: config.group_max_size,
+            offset_metadata_max_bytes: config.offset_metadata_max_bytes,
+            offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
+            offsets_retention_check_interval: millis(config.offsets_retention_check_interval_ms),
+            offset_commit_timeout: millis(i64::from(config.offsets_commit_timeout_ms)),
+            offset_commit_required_acks: config.offsets_commit_required_acks,
+            offsets_load_buffer_size: usize::try_from(config.offsets_load_buffer_size).unwrap_or(usize::MAX),
+            offsets_topic_num_partitions: config.offsets_topic_num_partitions,
+            codec: codec(config.offsets_topic_compression_codec),
+        }
+    }
+}
+
+/// A number that names no codec leaves the offsets uncompressed.
+fn codec(id: i32) -> Codec {
+    i16::try_from(id).ok().and_then(Codec::from_id).unwrap_or_default()
 }
 
 impl Default for GroupConfig {
@@ -43,6 +73,7 @@ impl Default for GroupConfig {
             offset_commit_required_acks: -1,
             offsets_load_buffer_size: 5 * 1024 * 1024,
             offsets_topic_num_partitions: 50,
+            codec: Codec::None,
         }
     }
 }

@@ -26,6 +26,7 @@ use super::timers::Timers;
 use crate::base::clock::Clock;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, TopicPartition};
+use crate::coordinator::batch_writer::BatchWriter;
 use crate::coordinator::internal_log::{Acked, AppendOptions, InternalLog};
 use crate::coordinator::partitioner;
 
@@ -387,8 +388,8 @@ impl GroupCoordinator {
 
     /// Appends a group's record. What follows from it is given back if it is acknowledged at once, else done later.
     fn store(&self, cell: &Arc<Cell>, entry: &mut Entry, store: Store) -> Vec<Effect> {
-        let batch = batch_of_group(entry.group.id(), &store.value, self.clock.now_ms());
-        let appended = self.log.append(&cell.home.tp, batch, self.append_options(&cell.home));
+        let batch = batch_of_group(entry.group.id(), &store.value, self.clock.now_ms(), self.config.codec);
+        let appended = batch.and_then(|batch| self.log.append(&cell.home.tp, batch, self.append_options(&cell.home)));
         let result = match appended.map(|appended| appended.acked) {
             Err(error) => Err(error),
             Ok(Acked::Now(result)) => result,
@@ -404,6 +405,11 @@ impl GroupCoordinator {
             }
         };
         self.decide(entry, |entry, cx| entry.group.on_stored(store.then, result.map_err(store_error), cx)).1
+    }
+
+    /// An empty batch for the offsets topic.
+    pub(super) fn batch(&self) -> BatchWriter {
+        BatchWriter::new(self.clock.now_ms(), self.config.codec)
     }
 
     pub(super) fn append_options(&self, home: &Home) -> AppendOptions {
@@ -492,3 +498,6 @@ fn store_error(error: ErrorCode) -> ErrorCode {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

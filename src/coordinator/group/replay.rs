@@ -12,7 +12,7 @@ use super::records::{Key, decode_group_value, decode_offset_value};
 use super::state::Group;
 use crate::base::ids::{Offset, TopicPartition};
 use crate::coordinator::wire::{Malformed, Reader};
-use crate::protocol::batch::{BatchHeader, HEADER_LEN, crc_is_valid, entries};
+use crate::protocol::batch::{BatchHeader, crc_is_valid, entries};
 use crate::protocol::records::{Record, records};
 
 /// What was read so far of one group.
@@ -73,9 +73,9 @@ impl Replay {
         if header.magic != 2 || !crc_is_valid(bytes) {
             return error!(partition = %tp, at = %header.base_offset, "a batch is damaged or too old to be read");
         }
-        let body = match super::decompressed(header, &bytes[HEADER_LEN..]) {
+        let body = match super::decompressed(header, bytes) {
             Ok(body) => body,
-            Err(cause) => return error!(partition = %tp, at = %header.base_offset, cause, "a batch cannot be read"),
+            Err(cause) => return error!(partition = %tp, at = %header.base_offset, %cause, "a batch cannot be read"),
         };
         for record in records(&body, header.record_count) {
             let Ok(record) = record else {
