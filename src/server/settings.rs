@@ -80,19 +80,7 @@ fn own_host_name() -> anyhow::Result<String> {
 
 /// What the group coordinator wants to know.
 pub fn groups(config: &BrokerConfig) -> GroupConfig {
-    GroupConfig {
-        min_session_timeout_ms: config.group_min_session_timeout_ms,
-        max_session_timeout_ms: config.group_max_session_timeout_ms,
-        initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms,
-        max_size: config.group_max_size,
-        offset_metadata_max_bytes: config.offset_metadata_max_bytes,
-        offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
-        offsets_retention_check_interval: millis(config.offsets_retention_check_interval_ms),
-        offset_commit_timeout: millis(i64::from(config.offsets_commit_timeout_ms)),
-        offset_commit_required_acks: config.offsets_commit_required_acks,
-        offsets_load_buffer_size: count(config.offsets_load_buffer_size),
-        offsets_topic_num_partitions: config.offsets_topic_num_partitions,
-    }
+    GroupConfig::from(config)
 }
 
 /// A duration out of a key in milliseconds; a negative one counts as none.
