@@ -10,7 +10,8 @@ use crate::base::error::ErrorCode;
 pub async fn handle(ctx: &Context, _call: &Call, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
     let snapshot = ctx.replica_manager.metadata().snapshot();
     let exists = |topic: &str, partition: i32| snapshot.partition(topic, partition).is_some();
-    let all = request.topics.iter().flat_map(|topic| topic.partitions.iter().map(|p| (&**topic.name, p.partition_index)));
+    let all =
+        request.topics.iter().flat_map(|topic| topic.partitions.iter().map(|p| (&**topic.name, p.partition_index)));
     let known: Vec<(&str, i32)> = all.filter(|&(topic, partition)| exists(topic, partition)).collect();
     let mut codes = match ctx.groups.delete_offsets(&request.group_id, &known) {
         Ok(codes) => codes.into_iter(),
