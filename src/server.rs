@@ -13,6 +13,7 @@
 
 mod background;
 mod config_changes;
+mod control_plane;
 mod failures;
 pub mod logging;
 mod parts;
@@ -33,6 +34,7 @@ use crate::api::{Context, Dispatcher};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::{BrokerEpoch, BrokerId};
 use crate::config::broker::BrokerConfig;
+use crate::controller;
 use crate::coordinator::group::coordinator::GroupCoordinator;
 use crate::coordinator::replica_log::ReplicaLog;
 use crate::coordinator::txn::producer_ids::{ProducerIds, ZkBlocks};
@@ -48,6 +50,8 @@ use crate::zk::session::Registration;
 const CONTROL_THREADS: usize = 2;
 /// How long requests in work may take at a stop.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the controller may take to resign; the end of the ZooKeeper session ends its term anyway.
+const CONTROLLER_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Runs a broker until SIGTERM or SIGINT.
 ///
@@ -104,6 +108,7 @@ pub struct Server {
     threads: NetworkThreads,
     zk: ZkClient,
     tasks: Vec<JoinHandle<()>>,
+    controller_task: JoinHandle<()>,
 }
 
 impl Server {
@@ -139,9 +144,19 @@ impl Server {
         let registration =
             Arc::new(Registration::new(zk.clone(), info, parts::session_file(&log_manager), Arc::clone(&clock)));
         manager.set_broker_epoch(registration.register().await?);
+        let (controller, controller_task) = controller::start(
+            control_plane::controller_config(&config, broker_id),
+            zk.clone(),
+            registration.epoch(),
+            Arc::new(control_plane::ControlChannel::new(&config, Arc::clone(&manager))),
+            Arc::clone(&clock),
+        );
         let context = Arc::new(Context {
             broker_id,
             cluster_id,
+            config: config.clone(),
+            zk: zk.clone(),
+            controller,
             clock,
             control: control.clone(),
             replica_manager: Arc::clone(&manager),
@@ -157,7 +172,7 @@ impl Server {
         tasks.push(control.spawn(groups.run()));
         let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&context)));
         sockets.start(&control, &threads.handles(), dispatcher).context("the listeners cannot be started")?;
-        Ok(Self { context, sockets, threads, zk, tasks })
+        Ok(Self { context, sockets, threads, zk, tasks, controller_task })
     }
 
     /// This broker's id.
@@ -178,6 +193,10 @@ impl Server {
     /// Stops in order: answers those who wait, drains, flushes, deregisters.
     pub async fn stop(mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+        self.context.controller.shut_down();
+        if tokio::time::timeout(CONTROLLER_PATIENCE, &mut self.controller_task).await.is_err() {
+            self.controller_task.abort();
+        }
         self.context.groups.stop();
         self.context.replica_manager.stop_waiting();
         self.sockets.shutdown(DRAIN_PATIENCE).await;

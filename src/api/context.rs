@@ -6,10 +6,13 @@ use tokio::runtime::Handle;
 
 use crate::base::clock::Clock;
 use crate::base::ids::BrokerId;
+use crate::config::broker::BrokerConfig;
+use crate::controller::ControllerHandle;
 use crate::coordinator::group::coordinator::GroupCoordinator;
 use crate::coordinator::txn::producer_ids::ProducerIds;
 use crate::replica::fetch_session::FetchSessions;
 use crate::replica::manager::ReplicaManager;
+use crate::zk::ZkClient;
 
 /// Everything a handler needs. A room that serves requests adds one field here and fills it in `server.rs`.
 pub struct Context {
@@ -17,6 +20,12 @@ pub struct Context {
     pub broker_id: BrokerId,
     /// The cluster's id, as ZooKeeper keeps it.
     pub cluster_id: String,
+    /// The broker's configuration, as it was at the start.
+    pub config: BrokerConfig,
+    /// ZooKeeper, for what a user asks to be written there.
+    pub zk: ZkClient,
+    /// Whether this broker is the controller.
+    pub controller: ControllerHandle,
     /// The broker's clock.
     pub clock: Arc<dyn Clock>,
     /// The runtime for what must not hold up a connection's thread.
