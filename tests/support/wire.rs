@@ -130,6 +130,16 @@ impl Wire {
         });
     }
 
+    /// Whether a topic of one replica could be created, or was there.
+    pub fn try_create_topic(&mut self, topic: &str, partitions: i32) -> bool {
+        let wanted = CreatableTopic::default()
+            .with_name(topic_name(topic))
+            .with_num_partitions(partitions)
+            .with_replication_factor(1);
+        let request = CreateTopicsRequest::default().with_topics(vec![wanted]).with_timeout_ms(5_000);
+        self.try_call(4, &request).is_ok_and(|answer| [0, 36].contains(&answer.topics[0].error_code))
+    }
+
     pub fn delete_topic(&mut self, topic: &str) -> i16 {
         let request = DeleteTopicsRequest::default().with_topic_names(vec![topic_name(topic)]).with_timeout_ms(30_000);
         self.call(3, &request).responses[0].error_code
