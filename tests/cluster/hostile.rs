@@ -159,6 +159,10 @@ fn frames_of_wrong_length() {
         wire.send_raw(&header(18, 0)).ok();
         assert!(wire.closed_within(Duration::from_secs(5)), "length {length}: the connection is closed");
     }
+    if watched.cluster.broker.kind != Kind::Barnabas {
+        // Apache Kafka allocates what is announced, and runs out of heap.
+        return;
+    }
     // Many that announce as much as is allowed and send little: no memory for what has not come.
     let address = watched.cluster.broker.address();
     let mut open = Vec::new();
@@ -169,10 +173,8 @@ fn frames_of_wrong_length() {
         stream.write_all(&[0; 5000]).expect("sent");
         open.push(stream);
     }
-    if watched.cluster.broker.kind == Kind::Barnabas {
-        settle();
-        watched.check("a hundred frames of 100 MB announced");
-    }
+    settle();
+    watched.check("a hundred frames of 100 MB announced");
     drop(open);
     watched.still_serves();
 }
@@ -214,21 +216,27 @@ fn damaged_batches() {
     let mut wire = watched.cluster.broker.wire();
     wire.create_topic("damaged", 1, &[]);
     let sound = batch(&["one", "two", "three"]);
-    let mut taken = 0;
+    let mut taken = Vec::new();
     for position in 0..sound.len() {
         for bit in [0, 7] {
             let mut bytes = sound.to_vec();
             bytes[position] ^= 1 << bit;
             match wire.try_call(7, &produce_request("damaged", 0, -1, bytes.into())) {
-                Ok(answer) => taken += usize::from(answer.responses[0].partition_responses[0].error_code == 0),
+                Ok(answer) => {
+                    let answer = &answer.responses[0].partition_responses[0];
+                    taken.extend((answer.error_code == 0).then_some((position, bit, answer.base_offset)));
+                }
                 Err(_) => wire = watched.cluster.broker.wire(),
             }
         }
     }
     // Base offset and leader epoch lie outside the checksum and are the broker's to set.
-    assert!(taken <= 2 * 12, "{taken} damaged batches were taken");
-    wire.append("damaged", 0, "sound");
-    assert_eq!(wire.read_values("damaged", 0, 0).len(), taken * 3 + 1);
+    let harmless = |position: usize| position < 8 || (12..16).contains(&position);
+    assert!(taken.iter().all(|(position, ..)| harmless(*position)), "damaged batches were taken: {taken:?}");
+    let end = wire.append("damaged", 0, "sound");
+    let read = wire.read_values("damaged", 0, 0);
+    assert_eq!(read.last(), Some(&(end, "sound".to_owned())));
+    assert_eq!(read.len(), taken.len() * 3 + 1, "taken {taken:?}, read {read:?}");
     watched.still_serves();
 }
 
