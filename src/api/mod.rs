@@ -12,6 +12,8 @@ mod table;
 pub mod api_versions;
 pub mod control;
 pub mod delete_groups;
+pub mod describe_cluster;
+pub mod describe_configs;
 pub mod describe_groups;
 pub mod fetch;
 pub mod find_coordinator;
