@@ -16,10 +16,11 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::Options;
 use super::view::{Filter, Partition, Topic, Via, describe};
-use super::{Options, is_internal};
 use crate::base::error::ErrorCode;
 use crate::base::ids::{topic_id_from_base64, topic_id_to_base64};
+use crate::base::topic_names::is_internal;
 use crate::cli::cluster::{Cluster, refusal, topic_name};
 use crate::cli::properties;
 

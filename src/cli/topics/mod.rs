@@ -15,6 +15,7 @@ use regex::Regex;
 
 use super::cluster;
 use super::usage::Given;
+use crate::base::topic_names::is_internal;
 use crate::config::{BrokerConfig, TopicConfig, topic};
 
 const ACTIONS: &[&str] = &["alter", "create", "describe", "list", "delete"];
@@ -295,11 +296,6 @@ fn topic_pattern(text: &str) -> anyhow::Result<Regex> {
     let text = text.trim().replace(',', "|").replace(' ', "");
     let text = text.trim_matches(|c| c == '"' || c == '\'');
     Regex::new(&format!("^(?:{text})$")).map_err(|_| anyhow!("{text} is an invalid regex."))
-}
-
-/// Topics that belong to the brokers (`Topic.isInternal`).
-fn is_internal(topic: &str) -> bool {
-    matches!(topic, "__consumer_offsets" | "__transaction_state")
 }
 
 /// Runs the tool.

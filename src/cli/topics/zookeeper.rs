@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::Options;
 use super::view::{Filter, Partition, Topic, Via, describe};
-use super::{Options, is_internal};
 use crate::admin::assignment::{Assignment, Candidate, Start};
 use crate::admin::plan::{Cluster, NewTopic, more_partitions, new_topic};
 use crate::admin::topics as admin;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerId, topic_id_to_base64};
+use crate::base::topic_names::is_internal;
 use crate::config::zk_connect::ZkConnect;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::zk::real::RealConnector;
