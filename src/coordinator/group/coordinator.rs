@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::batch_of_group;
 use super::config::GroupConfig;
 use super::effect::{Cx, Effect, JoinReply, Now, Store, SyncReply, Ticket};
+use super::loading::Loaders;
 use super::member::JoinRequest;
 use super::offsets::GroupOffsets;
 use super::state::Group;
@@ -45,6 +46,7 @@ pub struct GroupCoordinator {
     /// By partition of the offsets topic. Written when leadership changes, read by every request.
     pub(super) slots: RwLock<HashMap<i32, Slot>>,
     pub(super) timers: Timers,
+    pub(super) loaders: Mutex<Loaders>,
     /// One copy of each topic's name for all groups.
     names: Mutex<HashSet<Arc<str>>>,
     stopped: AtomicBool,
@@ -182,6 +184,7 @@ impl GroupCoordinator {
             runtime,
             slots: RwLock::new(HashMap::new()),
             timers: Timers::default(),
+            loaders: Mutex::default(),
             names: Mutex::new(HashSet::new()),
             stopped: AtomicBool::new(false),
             me: Weak::clone(me),

@@ -1,6 +1,6 @@
 //! Partitions of the offsets topic come and go with their leadership: loading all groups of one, giving them up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,17 @@ use crate::base::ids::{LeaderEpoch, TopicPartition};
 
 /// How long to wait before reading a partition again that could not be read.
 const RETRY: Duration = Duration::from_secs(1);
+/// How many partitions are read at a time.
+const MAX_LOADERS: usize = 2;
 /// How often a long loading says how far it has come.
 const REPORT: Duration = Duration::from_secs(5);
+
+/// Partitions that wait to be read, and how many threads read.
+#[derive(Default)]
+pub(super) struct Loaders {
+    queue: VecDeque<(i32, LeaderEpoch)>,
+    running: usize,
+}
 
 impl GroupCoordinator {
     /// This broker leads `partition` of the offsets topic at `epoch`: its groups are loaded, then served. Older news than
@@ -30,8 +39,34 @@ impl GroupCoordinator {
         if let Some(Slot::Owned(owned)) = former {
             self.unload(&owned, ErrorCode::NotCoordinator);
         }
+        self.queue_loading(partition, epoch);
+    }
+
+    /// Lets one of few loaders read the partition: reading all at once would take a thread and a buffer each.
+    fn queue_loading(&self, partition: i32, epoch: LeaderEpoch) {
         let Some(me) = self.myself() else { return };
-        self.runtime.spawn_blocking(move || me.load(partition, epoch));
+        let mut loaders = self.loaders.lock();
+        loaders.queue.push_back((partition, epoch));
+        if loaders.running < MAX_LOADERS {
+            loaders.running += 1;
+            drop(loaders);
+            self.runtime.spawn_blocking(move || me.run_loader());
+        }
+    }
+
+    fn run_loader(&self) {
+        loop {
+            let next = {
+                let mut loaders = self.loaders.lock();
+                let next = loaders.queue.pop_front();
+                loaders.running -= usize::from(next.is_none());
+                next
+            };
+            match next {
+                Some((partition, epoch)) => self.load(partition, epoch),
+                None => return,
+            }
+        }
     }
 
     /// This broker no longer leads `partition`; `epoch` says since when, if known. Its groups are forgotten here, and
@@ -63,21 +98,26 @@ impl GroupCoordinator {
         matches!(self.slots.read().get(&partition), Some(Slot::Loading(at)) if *at == epoch)
     }
 
-    /// Reads a partition until that succeeds or its leadership has gone. Runs on a blocking thread.
+    /// Reads a partition; if that fails, it is read again later, unless its leadership has gone meanwhile.
     fn load(&self, partition: i32, epoch: LeaderEpoch) {
+        if !self.is_loading(partition, epoch) {
+            return;
+        }
         let home = Arc::new(Home { tp: TopicPartition::new(OFFSETS_TOPIC, partition), epoch });
         let started = Instant::now();
-        while self.is_loading(partition, epoch) {
-            match self.replay(&home) {
-                Ok(replay) => return self.serve(&home, replay, started),
-                Err(ErrorCode::NotLeaderOrFollower) => {
-                    warn!(partition = %home.tp, %epoch, "loading ends: the partition is not led here");
-                    return self.on_resignation(partition, Some(epoch));
-                }
-                Err(error) => {
-                    error!(partition = %home.tp, %epoch, %error, "loading groups and offsets failed; once more");
-                    std::thread::sleep(RETRY);
-                }
+        match self.replay(&home) {
+            Ok(replay) => self.serve(&home, replay, started),
+            Err(ErrorCode::NotLeaderOrFollower) => {
+                warn!(partition = %home.tp, %epoch, "loading ends: the partition is not led here");
+                self.on_resignation(partition, Some(epoch));
+            }
+            Err(error) => {
+                error!(partition = %home.tp, %epoch, %error, "loading groups and offsets failed; once more");
+                let Some(me) = self.myself() else { return };
+                self.runtime.spawn(async move {
+                    tokio::time::sleep(RETRY).await;
+                    me.queue_loading(partition, epoch);
+                });
             }
         }
     }
