@@ -7,7 +7,6 @@
 mod support;
 
 mod console;
-mod disk;
 mod groups;
 mod matrix;
 mod old_formats;
