@@ -34,7 +34,7 @@ use crate::api::{Context, Dispatcher};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::{BrokerEpoch, BrokerId};
 use crate::config::broker::BrokerConfig;
-use crate::controller::{self, ControllerHandle};
+use crate::controller;
 use crate::coordinator::group::coordinator::GroupCoordinator;
 use crate::coordinator::replica_log::ReplicaLog;
 use crate::coordinator::txn::producer_ids::{ProducerIds, ZkBlocks};
@@ -50,6 +50,8 @@ use crate::zk::session::Registration;
 const CONTROL_THREADS: usize = 2;
 /// How long requests in work may take at a stop.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the controller may take to resign; the end of the ZooKeeper session ends its term anyway.
+const CONTROLLER_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Runs a broker until SIGTERM or SIGINT.
 ///
@@ -105,8 +107,8 @@ pub struct Server {
     sockets: SocketServer,
     threads: NetworkThreads,
     zk: ZkClient,
-    controller: (ControllerHandle, JoinHandle<()>),
     tasks: Vec<JoinHandle<()>>,
+    controller_task: JoinHandle<()>,
 }
 
 impl Server {
@@ -142,21 +144,25 @@ impl Server {
         let registration =
             Arc::new(Registration::new(zk.clone(), info, parts::session_file(&log_manager), Arc::clone(&clock)));
         manager.set_broker_epoch(registration.register().await?);
-        let channel = Arc::new(control_plane::ControlPlane::new(&config, broker_id, Arc::clone(&manager)));
-        let for_controller = control_plane::controller_config(&config, broker_id);
-        let controller =
-            controller::start(for_controller, zk.clone(), registration.epoch(), channel, Arc::clone(&clock));
+        let (controller, controller_task) = controller::start(
+            control_plane::controller_config(&config, broker_id),
+            zk.clone(),
+            registration.epoch(),
+            Arc::new(control_plane::ControlChannel::new(&config, Arc::clone(&manager))),
+            Arc::clone(&clock),
+        );
         let context = Arc::new(Context {
             broker_id,
             cluster_id,
+            config: config.clone(),
+            zk: zk.clone(),
+            controller,
             clock,
             control: control.clone(),
             replica_manager: Arc::clone(&manager),
             fetch_sessions: FetchSessions::new(parts::positive(config.max_incremental_fetch_session_cache_slots)),
             producer_ids: ProducerIds::new(Arc::new(ZkBlocks::new(zk.clone(), broker_id))),
-            config: Arc::new(config.clone()),
-            zk: zk.clone(),
-            controller: controller.0.clone(),
+            auto_create_topics: config.auto_create_topics_enable,
             groups: Arc::clone(&groups),
         });
         let mut tasks = background::start(&config, &manager, &control);
@@ -166,7 +172,7 @@ impl Server {
         tasks.push(control.spawn(groups.run()));
         let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&context)));
         sockets.start(&control, &threads.handles(), dispatcher).context("the listeners cannot be started")?;
-        Ok(Self { context, sockets, threads, zk, controller, tasks })
+        Ok(Self { context, sockets, threads, zk, tasks, controller_task })
     }
 
     /// This broker's id.
@@ -187,14 +193,15 @@ impl Server {
     /// Stops in order: answers those who wait, drains, flushes, deregisters.
     pub async fn stop(mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
-        let (controller, resigned) = self.controller;
-        controller.shut_down();
+        self.context.controller.shut_down();
+        if tokio::time::timeout(CONTROLLER_PATIENCE, &mut self.controller_task).await.is_err() {
+            self.controller_task.abort();
+        }
         self.context.groups.stop();
         self.context.replica_manager.stop_waiting();
         self.sockets.shutdown(DRAIN_PATIENCE).await;
         let manager = Arc::clone(&self.context.replica_manager);
         let threads = self.threads;
-        let _ = tokio::time::timeout(DRAIN_PATIENCE, resigned).await;
         let closed = tokio::task::spawn_blocking(move || {
             let mut threads = threads;
             threads.stop();

@@ -1,5 +1,5 @@
-//! Ties the controller to brokers: to this one by a call in the same process, to others over the network, in the same
-//! requests.
+//! The controller of this broker, and how its requests reach brokers: in process to this one, over the inter-broker
+//! listener to others, in the versions of the cluster's inter.broker.protocol.version.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,120 +7,177 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use kafka_protocol::protocol::Request;
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
 
-use crate::base::ids::{BrokerEpoch, BrokerId};
+use super::settings::millis;
+use crate::base::ids::{BrokerEpoch, BrokerId, TopicId};
 use crate::config::broker::BrokerConfig;
+use crate::config::version::KafkaVersion;
 use crate::controller::{BrokerChannel, ControlRequest, ControlResponse, ControllerConfig};
-use crate::network::client::Connection;
+use crate::network::client::{Connection, Options};
 use crate::replica::manager::ReplicaManager;
 use crate::zk::znodes::broker_ids::LiveBroker;
 
-/// The versions of Kafka 3.9 (IBP 3.9).
-const LEADER_AND_ISR_VERSION: i16 = 7;
-const UPDATE_METADATA_VERSION: i16 = 8;
-const STOP_REPLICA_VERSION: i16 = 4;
-
 /// What the controller wants to know of the configuration.
 pub fn controller_config(config: &BrokerConfig, broker_id: BrokerId) -> ControllerConfig {
+    let version = config.inter_broker_version();
     ControllerConfig {
         broker_id,
         delete_topic_enable: config.delete_topic_enable,
         unclean_leader_election_enable: config.unclean_leader_election_enable,
         inter_broker_listener: config.inter_broker_listener().to_owned(),
-        use_topic_ids: true,
-        feature_version: Some(2),
+        use_topic_ids: version >= KafkaVersion::of("2.8-IV0"),
+        feature_version: match version {
+            version if version >= KafkaVersion::of("3.3-IV0") => Some(2),
+            version if version >= KafkaVersion::of("2.7-IV0") => Some(1),
+            _ => None,
+        },
     }
 }
 
-/// A life of a broker: its id and the epoch of its registration.
-type Life = (BrokerId, BrokerEpoch);
-
-/// The controller's way to all brokers.
-pub struct ControlPlane {
-    me: BrokerId,
-    manager: Arc<ReplicaManager>,
-    listener: String,
-    timeout: Duration,
-    /// One connection for each other broker, made anew for each life of it. Held while one is made.
-    connections: Mutex<HashMap<BrokerId, (BrokerEpoch, Arc<Connection>)>>,
+/// The versions of the control requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Versions {
+    leader_and_isr: i16,
+    update_metadata: i16,
+    stop_replica: i16,
 }
 
-impl ControlPlane {
-    /// To `manager` for this broker, over the inter-broker listener to others.
-    pub fn new(config: &BrokerConfig, me: BrokerId, manager: Arc<ReplicaManager>) -> Self {
+impl Versions {
+    /// What this broker takes in process.
+    const LATEST: Self = Self { leader_and_isr: 7, update_metadata: 8, stop_replica: 4 };
+
+    /// What every broker of a cluster on that version understands (`ControllerChannelManager`).
+    fn of(version: KafkaVersion) -> Self {
+        let table = [
+            (KafkaVersion::of("3.4-IV0"), Self::LATEST),
+            (KafkaVersion::of("3.2-IV0"), Self { leader_and_isr: 6, update_metadata: 7, stop_replica: 3 }),
+            (KafkaVersion::of("2.8-IV1"), Self { leader_and_isr: 5, update_metadata: 7, stop_replica: 3 }),
+        ];
+        let found = table.into_iter().find(|(from, _)| version >= *from);
+        found.map_or(Self { leader_and_isr: 4, update_metadata: 6, stop_replica: 3 }, |(_, versions)| versions)
+    }
+}
+
+/// Carries the controller's requests to all brokers.
+pub struct ControlChannel {
+    manager: Arc<ReplicaManager>,
+    versions: Versions,
+    listener: String,
+    timeout: Duration,
+    connections: Mutex<HashMap<BrokerId, (BrokerEpoch, Arc<Connection>)>>, // one for each broker; locked for a look only
+}
+
+impl ControlChannel {
+    /// A channel to `manager`, this broker's own, and to all others.
+    pub fn new(config: &BrokerConfig, manager: Arc<ReplicaManager>) -> Self {
         Self {
-            me,
             manager,
+            versions: Versions::of(config.inter_broker_version()),
             listener: config.inter_broker_listener().to_owned(),
-            timeout: super::settings::millis(i64::from(config.controller_socket_timeout_ms)),
-            connections: Mutex::default(),
+            timeout: millis(i64::from(config.controller_socket_timeout_ms)),
+            connections: Mutex::new(HashMap::new()),
         }
     }
 
-    async fn call_own(&self, request: ControlRequest) -> ControlResponse {
+    async fn send_here(&self, request: ControlRequest) -> ControlResponse {
+        let versions = Versions::LATEST;
         match request {
             ControlRequest::LeaderAndIsr(request) => ControlResponse::LeaderAndIsr(
-                self.manager.become_leader_or_follower(&request, LEADER_AND_ISR_VERSION).await,
+                self.manager.become_leader_or_follower(&request, versions.leader_and_isr).await,
             ),
             ControlRequest::UpdateMetadata(request) => {
                 ControlResponse::UpdateMetadata(self.manager.update_metadata(&request).await)
             }
             ControlRequest::StopReplica(request) => {
-                ControlResponse::StopReplica(self.manager.stop_replica(&request, STOP_REPLICA_VERSION).await)
+                ControlResponse::StopReplica(self.manager.stop_replica(&request, versions.stop_replica).await)
             }
         }
     }
 
-    async fn call_other(&self, broker: &LiveBroker, request: ControlRequest) -> Result<ControlResponse, String> {
-        match request {
-            ControlRequest::LeaderAndIsr(request) => {
-                self.ask(broker, &request, LEADER_AND_ISR_VERSION).await.map(ControlResponse::LeaderAndIsr)
-            }
-            ControlRequest::UpdateMetadata(request) => {
-                self.ask(broker, &request, UPDATE_METADATA_VERSION).await.map(ControlResponse::UpdateMetadata)
-            }
-            ControlRequest::StopReplica(request) => {
-                self.ask(broker, &request, STOP_REPLICA_VERSION).await.map(ControlResponse::StopReplica)
-            }
-        }
-    }
-
-    async fn ask<R: Request>(&self, broker: &LiveBroker, request: &R, version: i16) -> Result<R::Response, String> {
-        let life: Life = (broker.info.id, broker.epoch);
-        let connection = self.connection(broker, life).await?;
-        let answer = connection.send(request, version).await;
-        if answer.is_err() {
-            self.connections.lock().await.remove(&life.0);
-        }
-        answer.map_err(|error| error.to_string())
-    }
-
-    async fn connection(&self, broker: &LiveBroker, life: Life) -> Result<Arc<Connection>, String> {
-        let mut connections = self.connections.lock().await;
-        if let Some((epoch, connection)) = connections.get(&life.0)
-            && *epoch == life.1
+    async fn connection(&self, broker: &LiveBroker) -> Result<Arc<Connection>, String> {
+        let known = self.connections.lock().get(&broker.info.id).cloned();
+        if let Some((epoch, connection)) = known
+            && epoch == broker.epoch
             && !connection.is_closed()
         {
-            return Ok(connection.clone());
+            return Ok(connection);
         }
         let endpoint = broker.info.endpoint(&self.listener);
-        let endpoint = endpoint.ok_or_else(|| format!("broker {} has no listener {}", life.0, self.listener))?;
-        let address = format!("{}:{}", endpoint.host, endpoint.port);
-        let made = Connection::connect(&address, self.timeout).await.map_err(|error| error.to_string())?;
-        let made = Arc::new(made);
-        connections.insert(life.0, (life.1, made.clone()));
-        Ok(made)
+        let endpoint = endpoint.ok_or_else(|| format!("it has no listener {}", self.listener))?;
+        let address = match endpoint.host.contains(':') {
+            true => format!("[{}]:{}", endpoint.host, endpoint.port),
+            false => format!("{}:{}", endpoint.host, endpoint.port),
+        };
+        let options = Options { connect_timeout: self.timeout, request_timeout: self.timeout, ..Options::default() };
+        let connection = Connection::connect_with(&address, options).await.map_err(|error| error.to_string())?;
+        let connection = Arc::new(connection);
+        self.connections.lock().insert(broker.info.id, (broker.epoch, Arc::clone(&connection)));
+        Ok(connection)
+    }
+
+    async fn send_over(&self, broker: &LiveBroker, request: ControlRequest) -> Result<ControlResponse, String> {
+        let connection = self.connection(broker).await?;
+        let versions = self.versions;
+        let answer = match fitted(request, versions) {
+            ControlRequest::LeaderAndIsr(request) => {
+                connection.send(&request, versions.leader_and_isr).await.map(ControlResponse::LeaderAndIsr)
+            }
+            ControlRequest::UpdateMetadata(request) => {
+                connection.send(&request, versions.update_metadata).await.map(ControlResponse::UpdateMetadata)
+            }
+            ControlRequest::StopReplica(request) => {
+                connection.send(&request, versions.stop_replica).await.map(ControlResponse::StopReplica)
+            }
+        };
+        answer.map_err(|error| error.to_string())
     }
 }
 
-impl BrokerChannel for ControlPlane {
+impl BrokerChannel for ControlChannel {
     fn send(&self, broker: &LiveBroker, request: ControlRequest) -> BoxFuture<'_, Result<ControlResponse, String>> {
-        if broker.info.id == self.me {
-            return self.call_own(request).map(Ok).boxed();
+        if broker.info.id == self.manager.broker_id() {
+            return self.send_here(request).map(Ok).boxed();
         }
         let broker = broker.clone();
-        async move { self.call_other(&broker, request).await }.boxed()
+        async move { self.send_over(&broker, request).await }.boxed()
+    }
+}
+
+/// Takes out what the versions do not know.
+fn fitted(mut request: ControlRequest, versions: Versions) -> ControlRequest {
+    match &mut request {
+        ControlRequest::LeaderAndIsr(request) => {
+            for topic in &mut request.topic_states {
+                if versions.leader_and_isr < 5 {
+                    topic.topic_id = TopicId::nil();
+                }
+                if versions.leader_and_isr < 6 {
+                    topic.partition_states.iter_mut().for_each(|state| state.leader_recovery_state = 0);
+                }
+            }
+        }
+        ControlRequest::UpdateMetadata(request) if versions.update_metadata < 7 => {
+            request.topic_states.iter_mut().for_each(|topic| topic.topic_id = TopicId::nil());
+        }
+        ControlRequest::UpdateMetadata(_) | ControlRequest::StopReplica(_) => {}
+    }
+    request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_follow_the_clusters_version() {
+        let of = |text| {
+            let versions = Versions::of(KafkaVersion::parse(text).expect("a version"));
+            (versions.leader_and_isr, versions.update_metadata, versions.stop_replica)
+        };
+        assert_eq!(of("2.7"), (4, 6, 3));
+        assert_eq!(of("2.8"), (5, 7, 3));
+        assert_eq!(of("3.2"), (6, 7, 3));
+        assert_eq!(of("3.9"), (7, 8, 4));
     }
 }

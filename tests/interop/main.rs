@@ -7,6 +7,7 @@
 mod support;
 
 mod console;
+mod disk;
 mod groups;
 mod matrix;
 mod old_formats;

@@ -67,7 +67,7 @@ fn one(topic: &str, partition: i32, tag: &str, index: usize, shape: Shape) -> Re
     });
     // A record needs something to tell it by.
     let key = if value.as_ref().is_none_or(|v| v.is_empty()) { Some(format!("{tag}-key-{index}")) } else { key };
-    let headers = if shape.headers && index % 3 != 0 {
+    let headers = if shape.headers && !index.is_multiple_of(3) {
         let mut headers = vec![
             ("a".to_owned(), Some(format!("{tag}-{index}"))),
             ("a".to_owned(), Some("again".to_owned())),

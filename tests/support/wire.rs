@@ -1,5 +1,6 @@
 //! A bare, blocking client of the wire protocol, for requests that no client library would send.
 
+use super::{PATIENCE, wait_for};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::indexmap::IndexMap;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -18,6 +19,9 @@ use kafka_protocol::records::{
 use std::io::{self, Error, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
+
+/// What a partition answers while it has no leader here yet: unknown, leader not available, not leader.
+const NOT_LED: [i16; 3] = [3, 5, 6];
 
 pub struct Wire {
     pub stream: TcpStream,
@@ -125,9 +129,19 @@ impl Wire {
         let request = CreateTopicsRequest::default().with_topics(vec![wanted]).with_timeout_ms(30_000);
         let answer = self.call(4, &request);
         assert_eq!(answer.topics[0].error_code, 0, "creating {topic}: {:?}", answer.topics[0].error_message);
-        super::wait_for(&format!("leaders of {topic}"), super::PATIENCE, || {
+        wait_for(&format!("leaders of {topic}"), PATIENCE, || {
             self.topic_ready(topic, partitions as usize).then_some(())
         });
+    }
+
+    /// Whether a topic of one replica could be created, or was there.
+    pub fn try_create_topic(&mut self, topic: &str, partitions: i32) -> bool {
+        let wanted = CreatableTopic::default()
+            .with_name(topic_name(topic))
+            .with_num_partitions(partitions)
+            .with_replication_factor(1);
+        let request = CreateTopicsRequest::default().with_topics(vec![wanted]).with_timeout_ms(5_000);
+        self.try_call(4, &request).is_ok_and(|answer| [0, 36].contains(&answer.topics[0].error_code))
     }
 
     pub fn delete_topic(&mut self, topic: &str) -> i16 {
@@ -142,11 +156,18 @@ impl Wire {
         (partition.error_code, partition.base_offset)
     }
 
-    /// Appends one record; panics unless it is acknowledged.
+    /// Appends one record; asks again while the partition has no leader, as clients do; panics on any other error.
     pub fn append(&mut self, topic: &str, partition: i32, value: &str) -> i64 {
-        let (error, offset) = self.produce(topic, partition, -1, batch(&[value]));
-        assert_eq!(error, 0, "appending to {topic}-{partition}");
-        offset
+        let records = batch(&[value]);
+        wait_for(&format!("a leader of {topic}-{partition}"), PATIENCE, || {
+            match self.produce(topic, partition, -1, records.clone()) {
+                (0, offset) => Some(offset),
+                (error, _) => {
+                    assert!(NOT_LED.contains(&error), "appending to {topic}-{partition}: error {error}");
+                    None
+                }
+            }
+        })
     }
 
     pub fn fetch(&mut self, topic: &str, partition: i32, offset: i64, max_bytes: i32) -> Fetched {
@@ -167,7 +188,9 @@ impl Wire {
     pub fn read_values(&mut self, topic: &str, partition: i32, mut offset: i64) -> Vec<(i64, String)> {
         let mut values = Vec::new();
         loop {
-            let fetched = self.fetch(topic, partition, offset, 1 << 20);
+            let fetched = wait_for(&format!("a leader of {topic}-{partition}"), PATIENCE, || {
+                Some(self.fetch(topic, partition, offset, 1 << 20)).filter(|f| !NOT_LED.contains(&f.error))
+            });
             assert_eq!(fetched.error, 0, "fetching {topic}-{partition} at {offset}");
             if offset >= fetched.high_watermark {
                 return values;

@@ -133,6 +133,13 @@ impl ZooKeeper {
         })
     }
 
+    /// Creates a persistent znode that anybody may change.
+    pub fn create(&self, path: &str, data: &str) {
+        let options = zookeeper_client::CreateMode::Persistent.with_acls(zookeeper_client::Acls::anyone_all());
+        let done = self.ask(async |client| client.create(path, data.as_bytes(), &options).await.ok());
+        assert!(done.is_some(), "creating {path}");
+    }
+
     /// Names of a znode's children.
     pub fn children(&self, path: &str) -> Vec<String> {
         self.ask(async |client| client.list_children(path).await.ok()).unwrap_or_default()
@@ -156,7 +163,11 @@ impl ZooKeeper {
 
     /// Whether a znode goes away within `limit`.
     pub fn gone_within(&self, path: &str, limit: Duration) -> bool {
-        poll(limit, || self.node(path).is_none().then_some(())).is_some()
+        poll(limit, || {
+            std::thread::sleep(Duration::from_millis(100));
+            self.node(path).is_none().then_some(())
+        })
+        .is_some()
     }
 }
 

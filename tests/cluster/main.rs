@@ -1,0 +1,14 @@
+//! A broker beside a real ZooKeeper in trouble: sessions that end, disks that fill, frames that lie, kill -9.
+//!
+//! `BARNABAS_TEST_BROKER=jvm-3.9.1` runs what Apache Kafka can do as well, which proves the tests.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod crash;
+mod disks;
+mod hostile;
+mod limits;
+mod sendfile;
+mod stops;
+mod zookeeper;
