@@ -162,7 +162,6 @@ impl Server {
             replica_manager: Arc::clone(&manager),
             fetch_sessions: FetchSessions::new(parts::positive(config.max_incremental_fetch_session_cache_slots)),
             producer_ids: ProducerIds::new(Arc::new(ZkBlocks::new(zk.clone(), broker_id))),
-            auto_create_topics: config.auto_create_topics_enable,
             groups: Arc::clone(&groups),
         });
         let mut tasks = background::start(&config, &manager, &control);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::base::clock::Clock;
+use crate::base::error::ErrorCode;
 use crate::base::ids::BrokerId;
 use crate::config::broker::BrokerConfig;
 use crate::controller::ControllerHandle;
@@ -36,8 +37,6 @@ pub struct Context {
     pub fetch_sessions: FetchSessions,
     /// Ids for idempotent producers.
     pub producer_ids: ProducerIds,
-    /// Whether a client that asks for an unknown topic makes it, `auto.create.topics.enable`.
-    pub auto_create_topics: bool,
     /// Consumer groups and their offsets.
     pub groups: Arc<GroupCoordinator>,
 }
@@ -45,7 +44,7 @@ pub struct Context {
 impl Context {
     /// Makes a topic that a client asked for and that does not exist. The answer is for that client: usually
     /// LEADER_NOT_AVAILABLE, so that it asks again.
-    pub async fn auto_create(&self, _topic: &str) -> crate::base::error::ErrorCode {
-        crate::base::error::ErrorCode::UnknownTopicOrPartition
+    pub async fn auto_create(&self, topic: &str) -> ErrorCode {
+        super::auto_create::create(self, topic).await
     }
 }

@@ -111,7 +111,8 @@ impl View<'_> {
 
     /// Topics that do not exist: made, where that is allowed, or told as unknown.
     async fn missing(&self, names: Vec<StrBytes>) -> Vec<MetadataResponseTopic> {
-        let may_create = self.ctx.auto_create_topics && (self.version < 4 || self.request.allow_auto_topic_creation);
+        let may_create =
+            self.ctx.config.auto_create_topics_enable && (self.version < 4 || self.request.allow_auto_topic_creation);
         let mut answers = Vec::with_capacity(names.len());
         for name in names {
             let error = match topic_names::validate(&name) {

@@ -2,16 +2,21 @@
 //! version check, decoding behind the shape guard, handler, encoding. Wire error codes are decided here and below; no
 //! handler knows a socket or a file.
 
+mod auto_create;
 mod call;
 mod context;
 mod dispatcher;
 
 mod group_names;
 mod table;
+mod topic_changes;
 
 pub mod api_versions;
 pub mod control;
+pub mod create_partitions;
+pub mod create_topics;
 pub mod delete_groups;
+pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;

@@ -78,8 +78,11 @@ apis! {
     15 "DescribeGroups" 0..=5 typed describe_groups::handle;
     16 "ListGroups" 0..=5 typed list_groups::handle;
     18 "ApiVersions" 0..=4 raw api_versions::handle;
+    19 "CreateTopics" 0..=7 typed create_topics::handle;
+    20 "DeleteTopics" 0..=6 typed delete_topics::handle;
     22 "InitProducerId" 0..=5 typed init_producer_id::handle;
     32 "DescribeConfigs" 0..=4 typed describe_configs::handle;
+    37 "CreatePartitions" 0..=3 typed create_partitions::handle;
     42 "DeleteGroups" 0..=2 typed delete_groups::handle;
     47 "OffsetDelete" 0..=0 typed offset_delete::handle;
     60 "DescribeCluster" 0..=1 typed describe_cluster::handle;

@@ -10,6 +10,7 @@ use kafka_protocol::messages::update_metadata_request::{UpdateMetadataBroker, Up
 use kafka_protocol::protocol::StrBytes;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
+use tokio::sync::watch;
 
 use crate::base::ids::{BrokerId, ControllerEpoch, LeaderEpoch, TopicId, TopicPartition};
 
@@ -260,6 +261,8 @@ fn owned(text: &StrBytes) -> StrBytes {
 #[derive(Debug, Default)]
 pub struct MetadataCache {
     current: RwLock<Arc<MetadataSnapshot>>,
+    /// Counts the updates, for those who wait for one.
+    updates: watch::Sender<u64>,
 }
 
 impl MetadataCache {
@@ -276,7 +279,14 @@ impl MetadataCache {
     /// Takes in an UpdateMetadata request and returns the partitions it removed. The caller has fenced its epochs.
     pub fn update(&self, request: &UpdateMetadataRequest) -> Vec<TopicPartition> {
         // Copied only while a reader holds the old one.
-        Arc::make_mut(&mut self.current.write()).apply(request)
+        let removed = Arc::make_mut(&mut self.current.write()).apply(request);
+        self.updates.send_modify(|count| *count += 1);
+        removed
+    }
+
+    /// Tells of every update from now on.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.updates.subscribe()
     }
 }
 
