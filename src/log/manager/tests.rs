@@ -97,3 +97,43 @@ fn new_partitions_go_to_the_emptiest_log_dir() {
     let counts: Vec<usize> = manager.dirs.iter().map(|dir| manager.logs_in(&dir.log_dir).len()).collect();
     assert_eq!(counts, [5, 5]);
 }
+
+/// How long 4,000 partitions take; run with `cargo test --release -- --ignored four_thousand --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn four_thousand_partitions() {
+    let dir = tempfile::tempdir().unwrap();
+    let time = |what: &str, since: std::time::Instant| println!("{what}: {:?}", since.elapsed());
+    let began = std::time::Instant::now();
+    let first = manager(dir.path());
+    for partition in 0..4000 {
+        create(&first, partition).assign_epoch_at_end(crate::base::ids::LeaderEpoch(0));
+    }
+    time("create", began);
+    let began = std::time::Instant::now();
+    for log in first.all() {
+        for _ in 0..4 {
+            append(&log, &Spec { value: 60_000, ..Spec::default() });
+        }
+    }
+    time("append 1 GiB", began);
+    let began = std::time::Instant::now();
+    drop(first);
+    let second = manager(dir.path());
+    time("open after a crash", began);
+    let began = std::time::Instant::now();
+    second.shutdown(BrokerEpoch(1));
+    time("shutdown, all dirty", began);
+    drop(second);
+    let began = std::time::Instant::now();
+    let third = manager(dir.path());
+    time("open after an orderly stop", began);
+    let began = std::time::Instant::now();
+    for log in third.all() {
+        log.read(Offset(0), 1 << 20, true, crate::log::partition_log::ReadUpTo::LogEnd).unwrap();
+    }
+    time("read each", began);
+    let began = std::time::Instant::now();
+    third.shutdown(BrokerEpoch(1));
+    time("shutdown, nothing dirty", began);
+}
