@@ -8,11 +8,12 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::log::disk::Disk;
 use crate::log::segment::LazyFile;
 
 /// Entries kept in memory before they are written out.
@@ -107,37 +108,42 @@ struct State<E> {
     dirty: bool,
 }
 
-fn read_at<E: IndexEntry>(file: &File, slot: u32) -> io::Result<E> {
+fn read_at<E: IndexEntry>(file: &File, slot: u32, disk: Disk) -> io::Result<E> {
     let mut bytes = [0; 16];
     let bytes = &mut bytes[..E::SIZE];
-    file.read_exact_at(bytes, u64::from(slot) * E::SIZE as u64)?;
+    disk.read_exact_at(file, bytes, u64::from(slot) * E::SIZE as u64)?;
     Ok(E::decode(bytes))
 }
 
 /// How many of `count` entries stand before the zeros.
-fn without_zero_tail<E: IndexEntry>(file: &File, count: u32) -> io::Result<u32> {
-    if count == 0 || !read_at::<E>(file, count - 1)?.is_zero() {
+fn without_zero_tail<E: IndexEntry>(file: &File, count: u32, disk: Disk) -> io::Result<u32> {
+    if count == 0 || !read_at::<E>(file, count - 1, disk)?.is_zero() {
         return Ok(count);
     }
     let (mut low, mut high) = (0, count - 1);
     while low < high {
         let middle = low + (high - low) / 2;
-        if read_at::<E>(file, middle)?.is_zero() { high = middle } else { low = middle + 1 }
+        if read_at::<E>(file, middle, disk)?.is_zero() { high = middle } else { low = middle + 1 }
     }
     Ok(low)
 }
 
 /// The last of the first `count` entries for which `below` holds, given that it holds for a prefix of them.
-fn search<E: IndexEntry>(file: &File, count: u32, below: impl Fn(&E) -> bool) -> io::Result<(u32, Option<E>)> {
+fn search<E: IndexEntry>(
+    file: &File,
+    count: u32,
+    below: impl Fn(&E) -> bool,
+    disk: Disk,
+) -> io::Result<(u32, Option<E>)> {
     let per_page = u32::try_from(PAGE / E::SIZE).unwrap_or(1);
     let (mut low, mut high) = (0, count);
     while high - low > per_page {
         let middle = low + (high - low) / 2;
-        if below(&read_at::<E>(file, middle)?) { low = middle } else { high = middle }
+        if below(&read_at::<E>(file, middle, disk)?) { low = middle } else { high = middle }
     }
     let mut page = [0; PAGE];
     let bytes = &mut page[..(high - low) as usize * E::SIZE];
-    file.read_exact_at(bytes, u64::from(low) * E::SIZE as u64)?;
+    disk.read_exact_at(file, bytes, u64::from(low) * E::SIZE as u64)?;
     let entries = bytes.chunks_exact(E::SIZE).map(E::decode);
     let (found, last) = entries.take_while(|e| below(e)).fold((0, None), |(n, _), e| (n + 1, Some(e)));
     Ok((low + found, last))
@@ -146,16 +152,23 @@ fn search<E: IndexEntry>(file: &File, count: u32, below: impl Fn(&E) -> bool) ->
 impl<E: IndexEntry> Index<E> {
     /// An index whose file is looked at when first needed.
     pub fn unopened() -> Self {
-        Self {
-            file: LazyFile::default(),
-            state: Mutex::new(State { on_disk: None, pending: Vec::new(), dirty: false }),
-        }
+        Self::with(None)
+    }
+
+    /// An index without entries, whose file need not be looked at.
+    pub fn empty() -> Self {
+        Self::with(Some(0))
+    }
+
+    fn with(on_disk: Option<u32>) -> Self {
+        Self { file: LazyFile::default(), state: Mutex::new(State { on_disk, pending: Vec::new(), dirty: false }) }
     }
 
     fn loaded(
         &self,
         state: &mut State<E>,
-        path: impl Fn() -> std::path::PathBuf,
+        path: impl Fn() -> PathBuf,
+        disk: Disk,
     ) -> io::Result<(u32, Option<Arc<File>>)> {
         if let Some(0) = state.on_disk {
             return Ok((0, None));
@@ -168,7 +181,7 @@ impl<E: IndexEntry> Index<E> {
             Some(count) => count,
             None => {
                 let whole = u32::try_from(file.metadata()?.len() / E::SIZE as u64).unwrap_or(u32::MAX);
-                without_zero_tail::<E>(&file, whole)?
+                without_zero_tail::<E>(&file, whole, disk)?
             }
         };
         state.on_disk = Some(count);
@@ -176,49 +189,49 @@ impl<E: IndexEntry> Index<E> {
     }
 
     /// How many entries there are.
-    pub fn len(&self, path: impl Fn() -> std::path::PathBuf) -> io::Result<u32> {
+    pub fn len(&self, path: impl Fn() -> PathBuf) -> io::Result<u32> {
         let mut state = self.state.lock();
-        let (on_disk, _) = self.loaded(&mut state, path)?;
+        let (on_disk, _) = self.loaded(&mut state, path, Disk::Wait)?;
         Ok(on_disk + u32::try_from(state.pending.len()).unwrap_or(u32::MAX))
     }
 
     /// The last entry.
-    pub fn last(&self, path: impl Fn() -> std::path::PathBuf) -> io::Result<Option<E>> {
+    pub fn last(&self, path: impl Fn() -> PathBuf) -> io::Result<Option<E>> {
         let mut state = self.state.lock();
         if let Some(last) = state.pending.last() {
             return Ok(Some(*last));
         }
-        match self.loaded(&mut state, path)? {
-            (count, Some(file)) if count > 0 => read_at(&file, count - 1).map(Some),
+        match self.loaded(&mut state, path, Disk::Wait)? {
+            (count, Some(file)) if count > 0 => read_at(&file, count - 1, Disk::Wait).map(Some),
             _ => Ok(None),
         }
     }
 
     /// The last entry for which `below` holds. `below` must hold for a prefix of the entries.
-    pub fn floor(&self, path: impl Fn() -> std::path::PathBuf, below: impl Fn(&E) -> bool) -> io::Result<Option<E>> {
+    pub fn floor(&self, path: impl Fn() -> PathBuf, below: impl Fn(&E) -> bool, disk: Disk) -> io::Result<Option<E>> {
         let mut state = self.state.lock();
         if state.pending.first().is_some_and(&below) {
             let at = state.pending.partition_point(&below);
             return Ok(Some(state.pending[at - 1]));
         }
-        match self.loaded(&mut state, path)? {
+        match self.loaded(&mut state, path, disk)? {
             (count, Some(file)) if count > 0 => {
                 drop(state);
-                search(&file, count, below).map(|(_, entry)| entry)
+                search(&file, count, below, disk).map(|(_, entry)| entry)
             }
             _ => Ok(None),
         }
     }
 
     /// The first entry for which `below` does not hold.
-    pub fn above(&self, path: impl Fn() -> std::path::PathBuf, below: impl Fn(&E) -> bool) -> io::Result<Option<E>> {
+    pub fn above(&self, path: impl Fn() -> PathBuf, below: impl Fn(&E) -> bool, disk: Disk) -> io::Result<Option<E>> {
         let mut state = self.state.lock();
-        if let (count, Some(file)) = self.loaded(&mut state, path)?
+        if let (count, Some(file)) = self.loaded(&mut state, path, disk)?
             && count > 0
         {
-            let (slot, _) = search(&file, count, &below)?;
+            let (slot, _) = search(&file, count, &below, disk)?;
             if slot < count {
-                return read_at(&file, slot).map(Some);
+                return read_at(&file, slot, disk).map(Some);
             }
         }
         let at = state.pending.partition_point(&below);
@@ -236,7 +249,7 @@ impl<E: IndexEntry> Index<E> {
         if state.pending.is_empty() {
             return Ok(());
         }
-        let (count, _) = self.loaded(state, || path.to_path_buf())?;
+        let (count, _) = self.loaded(state, || path.to_path_buf(), Disk::Wait)?;
         let file = self.file.open_or_create(path)?;
         let mut bytes = Vec::with_capacity(state.pending.len() * E::SIZE);
         state.pending.iter().for_each(|entry| entry.encode(&mut bytes));
@@ -247,7 +260,7 @@ impl<E: IndexEntry> Index<E> {
         Ok(())
     }
 
-    /// Writes out what waits in memory, and creates the file if it is not there.
+    /// Writes out what waits in memory.
     pub fn write_out(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         self.write_pending(&mut state, path)?;
@@ -259,7 +272,7 @@ impl<E: IndexEntry> Index<E> {
     pub fn trim(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         self.write_pending(&mut state, path)?;
-        let (count, _) = self.loaded(&mut state, || path.to_path_buf())?;
+        let (count, _) = self.loaded(&mut state, || path.to_path_buf(), Disk::Wait)?;
         let file = self.file.open_or_create(path)?;
         let wanted = u64::from(count) * E::SIZE as u64;
         if file.metadata()?.len() != wanted {
@@ -291,8 +304,8 @@ impl<E: IndexEntry> Index<E> {
     pub fn truncate(&self, path: &Path, keep: impl Fn(&E) -> bool) -> io::Result<()> {
         let mut state = self.state.lock();
         self.write_pending(&mut state, path)?;
-        if let (count, Some(file)) = self.loaded(&mut state, || path.to_path_buf())? {
-            let kept = if count == 0 { 0 } else { search(&file, count, keep)?.0 };
+        if let (count, Some(file)) = self.loaded(&mut state, || path.to_path_buf(), Disk::Wait)? {
+            let kept = if count == 0 { 0 } else { search(&file, count, keep, Disk::Wait)?.0 };
             file.set_len(u64::from(kept) * E::SIZE as u64)?;
             state.on_disk = Some(kept);
             state.dirty = true;
@@ -338,10 +351,10 @@ mod tests {
         assert_eq!(index.len(at).unwrap(), 2000);
         for target in [0, 9, 10, 15, 6400, 6409, 12_800, 19_205, 19_999, 20_000, 30_000] {
             let expected = if target < 10 { None } else { Some(entry((target / 10).min(2000))) };
-            assert_eq!(index.floor(at, |e| e.relative <= target).unwrap(), expected, "{target}");
+            assert_eq!(index.floor(at, |e| e.relative <= target, Disk::Wait).unwrap(), expected, "{target}");
             let after = target / 10 + 1;
             let expected = (after <= 2000).then(|| entry(after));
-            assert_eq!(index.above(at, |e| e.relative <= target).unwrap(), expected, "{target}");
+            assert_eq!(index.above(at, |e| e.relative <= target, Disk::Wait).unwrap(), expected, "{target}");
         }
         index.close(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 16_000);

@@ -5,6 +5,7 @@
 //! Never knows: sockets, requests, ZooKeeper, who leads a partition.
 
 pub mod checkpoint;
+pub mod disk;
 pub mod epochs;
 pub mod error;
 pub mod files;

@@ -64,6 +64,8 @@ pub(super) struct Writer {
     pub roll_jitter_ms: i64,
     /// When something was last appended.
     pub last_append_ms: i64,
+    /// Whether something was appended or cut off since everything was last written out.
+    pub appended: bool,
     /// Whether the folder has entries that were not yet synced.
     pub dir_dirty: bool,
 }
@@ -309,5 +311,7 @@ impl PartitionLog {
     }
 }
 
+#[cfg(test)]
+mod history_tests;
 #[cfg(test)]
 pub(crate) mod tests;

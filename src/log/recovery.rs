@@ -170,8 +170,8 @@ impl Loading<'_> {
                 removed.iter().for_each(|path| remove(path));
             }
         }
-        let segment = Segment::new(self.params.dir.clone(), start, 0, self.params.now_ms, false);
-        segment.create_files().during("create", &segment.path(files::LOG))?;
+        let path = files::segment_file(&self.params.dir, start, files::LOG);
+        let segment = Segment::create(self.params.dir.clone(), start, self.params.now_ms).during("create", &path)?;
         self.segments.push(Arc::new(segment));
         self.writer.dir_dirty = true;
         self.writer.producers.clear();

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use crate::base::ids::Offset;
+use crate::log::disk::Disk;
 use crate::protocol::batch::{self, BatchHeader, HEADER_LEN, LOG_OVERHEAD, MAGIC_OFFSET};
 
 /// Bytes of a magic-0 message without key and value, with its offset and size.
@@ -73,13 +74,13 @@ impl EntryHeader {
 }
 
 /// Reads the header of the entry at `position`, of a file that ends at `end`. `None` if no whole entry is there.
-pub fn header_at(file: &File, position: u64, end: u64) -> io::Result<Option<EntryHeader>> {
+pub fn header_at(file: &File, position: u64, end: u64, disk: Disk) -> io::Result<Option<EntryHeader>> {
     let mut bytes = [0; HEADER_LEN];
     let there = usize::try_from(end.saturating_sub(position)).unwrap_or(usize::MAX).min(HEADER_LEN);
     if there < LEGACY_MIN {
         return Ok(None);
     }
-    match file.read_exact_at(&mut bytes[..there], position) {
+    match disk.read_exact_at(file, &mut bytes[..there], position) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::base::ids::Offset;
+use crate::log::disk::Disk;
 use crate::log::files;
 use crate::log::index::{Index, IndexEntry, OffsetEntry, TimeEntry};
 use crate::log::scan;
@@ -91,6 +92,8 @@ pub struct Segment {
     max_timestamp: Mutex<Option<TimestampOffset>>,
     dirty: AtomicBool,
     deleted: AtomicBool,
+    /// Whether it was read since [`Segment::close_if_unused`] last looked.
+    used: AtomicBool,
 }
 
 impl Segment {
@@ -108,16 +111,21 @@ impl Segment {
             max_timestamp: Mutex::new(None),
             dirty: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
+            used: AtomicBool::new(false),
         }
     }
 
-    /// Creates the `.log` and empty indexes, as a JVM broker expects to find them. Opens nothing for longer.
-    pub(crate) fn create_files(&self) -> io::Result<()> {
+    /// Creates the files of an empty segment: the `.log` and empty indexes, as a JVM broker expects to find them. Keeps
+    /// no descriptor.
+    pub(crate) fn create(dir: Arc<Path>, base_offset: Offset, created_ms: i64) -> io::Result<Self> {
+        let mut segment = Self::new(dir, base_offset, 0, created_ms, false);
         for suffix in [files::LOG, files::INDEX, files::TIME_INDEX] {
-            OpenOptions::new().write(true).create(true).truncate(false).open(self.path(suffix))?;
+            OpenOptions::new().write(true).create(true).truncate(true).open(segment.path(suffix))?;
         }
-        self.dirty.store(true, Ordering::Release);
-        Ok(())
+        (segment.offsets, segment.times) = (Index::empty(), Index::empty());
+        *segment.max_timestamp.get_mut() = Some(TimestampOffset::NONE);
+        *segment.dirty.get_mut() = true;
+        Ok(segment)
     }
 
     /// The first offset it may hold.
@@ -148,6 +156,7 @@ impl Segment {
 
     /// The open `.log`.
     pub fn log_file(&self) -> io::Result<Arc<File>> {
+        self.used.store(true, Ordering::Relaxed);
         // Never created here: a reader that comes too late must not bring a deleted file back.
         self.log.open_existing(|| self.path(files::LOG))?.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -171,19 +180,19 @@ impl Segment {
     }
 
     /// Where to begin a scan for `offset`: the position of an append that ends at or below it.
-    pub fn scan_start(&self, offset: Offset) -> io::Result<u64> {
+    pub fn scan_start(&self, offset: Offset, disk: Disk) -> io::Result<u64> {
         let relative = i32::try_from(offset.since(self.base_offset)).unwrap_or(i32::MAX);
-        let entry = self.offsets.floor(|| self.path(files::INDEX), |e| e.relative <= relative)?;
+        let entry = self.offsets.floor(|| self.path(files::INDEX), |e| e.relative <= relative, disk)?;
         Ok(entry.map_or(0, |e| u64::try_from(e.position).unwrap_or(0)))
     }
 
     /// Like [`Segment::scan_start`], but 0 if no entry of the log begins there: an index that lies costs time only.
-    fn checked_scan_start(&self, file: &File, offset: Offset, end: u64) -> io::Result<u64> {
-        let position = self.scan_start(offset)?;
+    fn checked_scan_start(&self, file: &File, offset: Offset, end: u64, disk: Disk) -> io::Result<u64> {
+        let position = self.scan_start(offset, disk)?;
         if position == 0 {
             return Ok(0);
         }
-        let sane = scan::header_at(file, position, end)?
+        let sane = scan::header_at(file, position, end, disk)?
             .is_some_and(|header| header.base_offset >= self.base_offset && header.base_offset <= offset);
         if sane || position >= end {
             return Ok(if sane { position } else { 0 });
@@ -193,10 +202,10 @@ impl Segment {
     }
 
     /// The first batch before `end` whose last offset is not below `offset`. Reads headers only.
-    pub fn locate(&self, offset: Offset, end: u64) -> io::Result<Option<Place>> {
+    pub fn locate(&self, offset: Offset, end: u64, disk: Disk) -> io::Result<Option<Place>> {
         let file = self.log_file()?;
-        let mut position = self.checked_scan_start(&file, offset, end)?;
-        while let Some(header) = scan::header_at(&file, position, end)? {
+        let mut position = self.checked_scan_start(&file, offset, end, disk)?;
+        while let Some(header) = scan::header_at(&file, position, end, disk)? {
             if header.last_offset >= offset {
                 return Ok(Some(Place {
                     base_offset: header.base_offset,
@@ -212,9 +221,9 @@ impl Segment {
 
     /// An offset at or above the last one of the `len` bytes at `position`: the next index entry behind them, or `None`
     /// where the index knows none.
-    pub fn offset_bound(&self, position: u64, len: usize) -> io::Result<Option<Offset>> {
+    pub fn offset_bound(&self, position: u64, len: usize, disk: Disk) -> io::Result<Option<Offset>> {
         let end = i32::try_from(position + len as u64).unwrap_or(i32::MAX);
-        let entry = self.offsets.above(|| self.path(files::INDEX), |e| e.position < end)?;
+        let entry = self.offsets.above(|| self.path(files::INDEX), |e| e.position < end, disk)?;
         Ok(entry.map(|e| self.at_relative(e.relative)))
     }
 
@@ -224,7 +233,12 @@ impl Segment {
         if let Some(known) = *known {
             return Ok(known);
         }
+        let was_open = self.times.is_open();
         let last = self.times.last(|| self.path(files::TIME_INDEX))?;
+        if !was_open {
+            // Retention asks this of one segment of every partition: a descriptor for each would be too many.
+            self.times.close(&self.path(files::TIME_INDEX))?;
+        }
         let read = last.map_or(TimestampOffset::NONE, |e| TimestampOffset {
             timestamp: e.timestamp,
             offset: self.at_relative(e.relative),
@@ -239,7 +253,7 @@ impl Segment {
 
     /// The offset of the last time-index entry whose timestamp lies below `timestamp`: where a search for it may begin.
     pub fn offset_before_timestamp(&self, timestamp: i64) -> io::Result<Offset> {
-        let entry = self.times.floor(|| self.path(files::TIME_INDEX), |e| e.timestamp < timestamp)?;
+        let entry = self.times.floor(|| self.path(files::TIME_INDEX), |e| e.timestamp < timestamp, Disk::Wait)?;
         Ok(entry.map_or(self.base_offset, |e| self.at_relative(e.relative)))
     }
 
@@ -338,6 +352,11 @@ impl Segment {
         self.times.mark_synced();
     }
 
+    /// Gives all descriptors back if nobody used them since the last call.
+    pub(crate) fn close_if_unused(&self) -> io::Result<()> {
+        if self.used.swap(false, Ordering::Relaxed) || !self.log.is_open() { Ok(()) } else { self.close_files() }
+    }
+
     /// Gives all descriptors back. Readers that hold the file go on.
     pub fn close_files(&self) -> io::Result<()> {
         if self.offsets.is_open() {
@@ -352,7 +371,7 @@ impl Segment {
 
     /// Cuts the segment so that it ends before `offset`; returns its new size.
     pub(crate) fn truncate_to(&self, offset: Offset) -> io::Result<u64> {
-        let size = match self.locate(offset, self.size())? {
+        let size = match self.locate(offset, self.size(), Disk::Wait)? {
             Some(place) => place.position,
             None => self.size(),
         };
@@ -361,8 +380,25 @@ impl Segment {
         let relative = i32::try_from(offset.since(self.base_offset)).unwrap_or(i32::MAX);
         self.offsets.truncate(&self.path(files::INDEX), |e| e.relative < relative)?;
         self.times.truncate(&self.path(files::TIME_INDEX), |e| e.relative < relative)?;
-        self.set_max_timestamp(None);
+        self.reload_max_timestamp(size)?;
         Ok(size)
+    }
+
+    /// Finds the largest timestamp anew: the time index tells it up to the last index entry, the headers behind it.
+    fn reload_max_timestamp(&self, size: u64) -> io::Result<()> {
+        self.set_max_timestamp(None);
+        let mut max = self.max_timestamp()?;
+        let file = self.log_file()?;
+        let last = self.offsets.last(|| self.path(files::INDEX))?;
+        let mut position = last.map_or(0, |entry| u64::try_from(entry.position).unwrap_or(0));
+        while let Some(header) = scan::header_at(&file, position, size, Disk::Wait)? {
+            if header.max_timestamp > max.timestamp {
+                max = TimestampOffset { timestamp: header.max_timestamp, offset: header.last_offset };
+            }
+            position += header.size as u64;
+        }
+        self.set_max_timestamp(Some(max));
+        Ok(())
     }
 
     /// Notes that its files are about to go, so that a flush that comes too late does nothing.

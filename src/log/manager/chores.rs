@@ -40,6 +40,13 @@ impl LogManager {
         }
     }
 
+    /// Gives back the descriptors of old segments that nobody reads any more (every half minute or so).
+    pub fn close_unused_files(&self) {
+        for log in self.all().iter().filter(|log| log.segment_count() > 1) {
+            log_failure(log, "closing unused files", log.close_unused());
+        }
+    }
+
     /// Removes files and folders whose `file.delete.delay.ms` is over; returns how many.
     pub fn remove_due(&self, now_ms: i64) -> usize {
         self.dirs.iter().map(|dir| dir.log_dir.remove_due(now_ms)).sum()

@@ -161,6 +161,7 @@ impl PartitionLog {
         self.note_transactions(&segment, &analysis)?;
         writer.producers.apply(&mut analysis);
         writer.last_append_ms = now_ms;
+        writer.appended = true;
         self.publish(&segment, position, validated);
         Ok(info(validated, log_start_offset))
     }

@@ -97,7 +97,7 @@ impl PartitionLog {
             let shared = self.shared.lock();
             (shared.active().clone(), shared.log_end)
         };
-        if active.is_dirty() {
+        if std::mem::take(&mut writer.appended) {
             let result = active.max_timestamp().and_then(|max| active.push_time(max)).and_then(|()| active.write_out());
             self.log_dir.watch(result.during("write the indexes of", &active.path(files::LOG)))?;
         }
@@ -135,10 +135,8 @@ impl PartitionLog {
         if self.is_closed() {
             return Ok(());
         }
-        if self.is_dirty() {
-            self.write_out()?;
-            self.flush()?;
-        }
+        self.write_out()?;
+        self.flush()?;
         self.mark_closed();
         self.release_files()
     }
@@ -191,6 +189,9 @@ impl PartitionLog {
         self.flush()?;
         {
             let mut writer = self.writer.lock();
+            // Even an empty one spares a restart after a crash from looking for producers from the start on.
+            let end = self.log_end_offset();
+            self.take_snapshot(&mut writer, end)?;
             if writer.last_append_ms != last_append_ms {
                 return Ok(());
             }
@@ -198,6 +199,17 @@ impl PartitionLog {
             self.shared.lock().tail.clear();
         }
         self.release_files()
+    }
+
+    /// Gives back the descriptors of segments that nobody read since the last call; the active one is left to
+    /// [`PartitionLog::flush_if_due`].
+    pub(in crate::log) fn close_unused(&self) -> Result<(), LogError> {
+        let mut segments = self.shared.lock().segments.clone();
+        segments.pop();
+        for segment in segments {
+            self.log_dir.watch(segment.close_if_unused().during("close", &segment.path(files::LOG)))?;
+        }
+        Ok(())
     }
 
     /// When something was last appended, in milliseconds since 1970; 0 if nothing since the start.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::PartitionLog;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, Offset};
+use crate::log::disk::Disk;
 use crate::log::error::{IoContext, LogError};
 use crate::log::files;
 use crate::log::scan::{self, EntryHeader};
@@ -116,10 +117,10 @@ impl PartitionLog {
 fn find(segment: &Segment, timestamp: i64, start: Offset) -> io::Result<Option<FoundOffset>> {
     let from = segment.offset_before_timestamp(timestamp)?.max(start);
     let end = segment.size();
-    let Some(place) = segment.locate(from, end)? else { return Ok(None) };
+    let Some(place) = segment.locate(from, end, Disk::Wait)? else { return Ok(None) };
     let file = segment.log_file()?;
     let mut position = place.position;
-    while let Some(header) = scan::header_at(&file, position, end)? {
+    while let Some(header) = scan::header_at(&file, position, end, Disk::Wait)? {
         if header.max_timestamp >= timestamp && header.last_offset >= start {
             let found = find_in_entry(&file, position, &header, timestamp, start)?;
             if found.is_some() {

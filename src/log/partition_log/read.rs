@@ -1,10 +1,14 @@
 //! Reading: which bytes of which file hold the records from an offset on. No record byte is touched.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use super::{PartitionLog, Shared};
 use crate::base::error::ErrorCode;
 use crate::base::ids::Offset;
+use crate::log::disk::Disk;
 use crate::log::error::{IoContext, LogError};
 use crate::log::files;
 use crate::log::segment::Segment;
@@ -55,11 +59,22 @@ pub struct LogRead {
     pub aborted: Option<Vec<AbortedTxn>>,
 }
 
+/// What came of looking for a batch.
+enum Looked {
+    /// The segment's index, the batch, and where the readable part of the segment ends; `None` if there is none.
+    Found(Option<(usize, Place, u64)>),
+    /// The disk would have to be waited for.
+    MustWait,
+}
+
+/// Nearly every read concerns one segment.
+type Segments = SmallVec<[Arc<Segment>; 2]>;
+
 /// What a read needs to know, taken in one moment.
 struct View {
     read: LogRead,
     bound: Offset,
-    segments: Vec<Arc<Segment>>,
+    segments: Segments,
     /// The place of the batch and the end of what may be read in its segment, if they were known without looking.
     known: Option<(Place, u64)>,
 }
@@ -71,6 +86,35 @@ impl PartitionLog {
     /// # Errors
     /// `OffsetOutOfRange` below the log start or above the log end; a failure of the disk takes the log dir offline.
     pub fn read(&self, offset: Offset, max_bytes: usize, min_one: bool, up_to: ReadUpTo) -> Result<LogRead, LogError> {
+        match self.read_from(offset, max_bytes, min_one, up_to, Disk::Wait)? {
+            Some(read) => Ok(read),
+            None => Err(LogError::refused(ErrorCode::UnknownServerError, "a read that may wait did not wait")),
+        }
+    }
+
+    /// Like [`PartitionLog::read`], but `None` where that would have to wait for the disk: then a thread that may wait
+    /// has to read.
+    ///
+    /// # Errors
+    /// As [`PartitionLog::read`].
+    pub fn read_cached(
+        &self,
+        offset: Offset,
+        max_bytes: usize,
+        min_one: bool,
+        up_to: ReadUpTo,
+    ) -> Result<Option<LogRead>, LogError> {
+        self.read_from(offset, max_bytes, min_one, up_to, Disk::NoWait)
+    }
+
+    fn read_from(
+        &self,
+        offset: Offset,
+        max_bytes: usize,
+        min_one: bool,
+        up_to: ReadUpTo,
+        disk: Disk,
+    ) -> Result<Option<LogRead>, LogError> {
         self.log_dir.check_online()?;
         let view = self.view(offset, up_to)?;
         let mut read = view.read;
@@ -79,15 +123,17 @@ impl PartitionLog {
         }
         let found = match view.known {
             Some((place, end)) => Some((0, place, end)),
-            None => self.find(offset, view.bound, &view.segments)?,
+            None => match self.find(offset, view.bound, &view.segments, disk)? {
+                Looked::MustWait => return Ok(None),
+                Looked::Found(found) => found,
+            },
         };
-        let Some((at, place, end)) = found else { return Ok(read) };
-        let there = usize::try_from(end.saturating_sub(place.position)).unwrap_or(usize::MAX);
+        let Some((at, place, end)) = found.filter(|(_, place, end)| *end > place.position) else {
+            return Ok(Some(read));
+        };
+        let there = usize::try_from(end - place.position).unwrap_or(usize::MAX);
         let wanted = if min_one { max_bytes.max(place.size as usize) } else { max_bytes };
         let len = there.min(wanted);
-        if there == 0 {
-            return Ok(read);
-        }
         let segment = &view.segments[at];
         read.start = Some(OffsetMetadata { offset, segment_base: segment.base_offset(), position: place.position });
         read.first_entry_incomplete = len < place.size as usize;
@@ -96,9 +142,12 @@ impl PartitionLog {
             read.data = Some(FileSlice { file, position: place.position, len });
         }
         if up_to == ReadUpTo::LastStableOffset {
-            read.aborted = Some(self.aborted(offset, &view.segments[at..], place.position, len, view.bound)?);
+            match self.aborted(offset, segment, place.position, len, view.bound, disk)? {
+                Some(aborted) => read.aborted = Some(aborted),
+                None => return Ok(None),
+            }
         }
-        Ok(read)
+        Ok(Some(read))
     }
 
     fn view(&self, offset: Offset, up_to: ReadUpTo) -> Result<View, LogError> {
@@ -124,66 +173,69 @@ impl PartitionLog {
             log_end_offset: shared.log_end,
             aborted: None,
         };
-        let mut view = View { read, bound, segments: Vec::new(), known: None };
+        let mut view = View { read, bound, segments: Segments::new(), known: None };
         if offset < bound {
             let first = shared.segment_index(offset);
             view.known = known(&shared, offset, bound);
             // The segments behind the bound are of no use; the common case is one segment.
             let behind = shared.segments.partition_point(|segment| segment.base_offset() < bound).max(first + 1);
             let behind = if view.known.is_some() { first + 1 } else { behind };
-            view.segments = shared.segments[first..behind].to_vec();
+            view.segments = shared.segments[first..behind].iter().cloned().collect();
         }
         Ok(view)
     }
 
     /// Looks for the batch with `offset`, in the next segment if the first has nothing left from there on. Returns the
     /// segment's index, the batch, and where the readable part of the segment ends.
-    fn find(
-        &self,
-        offset: Offset,
-        bound: Offset,
-        segments: &[Arc<Segment>],
-    ) -> Result<Option<(usize, Place, u64)>, LogError> {
+    fn find(&self, offset: Offset, bound: Offset, segments: &[Arc<Segment>], disk: Disk) -> Result<Looked, LogError> {
         for (at, segment) in segments.iter().enumerate() {
             let size = segment.size();
-            let looked = segment.locate(offset, size).and_then(|place| {
+            let looked = segment.locate(offset, size, disk).and_then(|place| {
                 let Some(place) = place else { return Ok(None) };
                 // Only in the last of the segments does the bound cut something off.
-                let end = if at + 1 < segments.len() { None } else { segment.locate(bound, size)? };
+                let end = if at + 1 < segments.len() { None } else { segment.locate(bound, size, disk)? };
                 Ok(Some((place, end.map_or(size, |place| place.position))))
             });
             let path = || segment.path(files::LOG);
             match looked {
-                Ok(Some((place, end))) => return Ok(Some((at, place, end))),
+                Ok(Some((place, end))) => return Ok(Looked::Found(Some((at, place, end)))),
                 Ok(None) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound && offset < self.log_start_offset() => {
+                Err(error) if disk == Disk::NoWait && error.kind() == ErrorKind::WouldBlock => {
+                    return Ok(Looked::MustWait);
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound && offset < self.log_start_offset() => {
                     let message = format!("{} was deleted while it was read", path().display());
                     return Err(LogError::refused(ErrorCode::OffsetOutOfRange, message));
                 }
                 Err(error) => return self.log_dir.watch(Err(LogError::storage("read", &path(), error))),
             }
         }
-        Ok(None)
+        Ok(Looked::Found(None))
     }
 
-    /// The aborted transactions that may have records in `len` bytes at `position` of the first of `segments`.
+    /// The aborted transactions that may have records in `len` bytes at `position` of `first`; `None` where the disk
+    /// would have to be waited for.
     fn aborted(
         &self,
         offset: Offset,
-        segments: &[Arc<Segment>],
+        first: &Segment,
         position: u64,
         len: usize,
         bound: Offset,
-    ) -> Result<Vec<AbortedTxn>, LogError> {
-        let all = {
+        disk: Disk,
+    ) -> Result<Option<Vec<AbortedTxn>>, LogError> {
+        let all: Vec<Arc<Segment>> = {
             let shared = self.shared.lock();
-            shared.segments[shared.segment_index(offset)..].to_vec()
+            let from = shared.segment_index(offset);
+            if !shared.segments[from..].iter().any(|segment| segment.has_aborted()) {
+                return Ok(Some(Vec::new()));
+            }
+            shared.segments[from..].to_vec()
         };
-        if all.iter().all(|segment| !segment.has_aborted()) {
-            return Ok(Vec::new());
+        if disk == Disk::NoWait {
+            return Ok(None);
         }
-        let first = &segments[0];
-        let after = first.offset_bound(position, len).during("read", &first.path(files::INDEX));
+        let after = first.offset_bound(position, len, disk).during("read", &first.path(files::INDEX));
         let next_base = all.iter().map(|segment| segment.base_offset()).find(|base| *base > first.base_offset());
         let upper = self.log_dir.watch(after)?.or(next_base).unwrap_or(bound).min(bound);
         let mut found = Vec::new();
@@ -194,11 +246,11 @@ impl PartitionLog {
                     found.push(txn);
                 }
                 if txn.last_stable_offset >= upper {
-                    return Ok(found);
+                    return Ok(Some(found));
                 }
             }
         }
-        Ok(found)
+        Ok(Some(found))
     }
 }
 

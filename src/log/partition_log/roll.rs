@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::{PartitionLog, Writer};
 use crate::base::ids::Offset;
+use crate::log::disk::Disk;
 use crate::log::error::{IoContext, LogError};
 use crate::log::files;
 use crate::log::log_config::LogConfig;
+use crate::log::log_dir::remove;
 use crate::log::producer_snapshot;
 use crate::log::scan;
 use crate::log::segment::Segment;
@@ -50,7 +52,7 @@ impl PartitionLog {
         now_ms: i64,
     ) -> Result<bool, LogError> {
         if writer.rolling_timestamp.is_none() {
-            let first = active.log_file().and_then(|file| scan::header_at(&file, 0, active.size()));
+            let first = active.log_file().and_then(|file| scan::header_at(&file, 0, active.size(), Disk::Wait));
             let first = self.log_dir.watch(first.during("read", &active.path(files::LOG)))?;
             writer.rolling_timestamp = first.map(|header| header.max_timestamp);
         }
@@ -88,19 +90,23 @@ impl PartitionLog {
         let log_path = active.path(files::LOG);
         self.log_dir.watch(active.become_inactive().during("close the indexes of", &log_path))?;
         self.take_snapshot(writer, base)?;
-        let segment = Arc::new(Segment::new(self.dir.clone(), base, 0, now_ms, false));
-        self.log_dir.watch(segment.create_files().during("create", &segment.path(files::LOG)))?;
+        let segment = Arc::new(self.create_segment(base, now_ms)?);
         writer.dir_dirty = true;
         writer.bytes_since_index = 0;
         writer.rolling_timestamp = None;
         writer.roll_jitter_ms = jitter(config);
-        // The rolled segment is flushed in the background and rarely written again: give its descriptors back.
         let mut shared = self.shared.lock();
         shared.segments.push(segment.clone());
         shared.tail.clear();
         drop(shared);
         tracing::info!(partition = %self.tp, "rolled a new segment at offset {base} in {:?}", started.elapsed());
         Ok(segment)
+    }
+
+    /// Creates an empty segment in the folder.
+    pub(super) fn create_segment(&self, base: Offset, now_ms: i64) -> Result<Segment, LogError> {
+        let path = files::segment_file(&self.dir, base, files::LOG);
+        self.log_dir.watch(Segment::create(self.dir.clone(), base, now_ms).during("create", &path))
     }
 
     /// Writes the producers as they are at `offset`, which is the log end, to a snapshot file.
@@ -110,6 +116,14 @@ impl PartitionLog {
         }
         let path = files::segment_file(&self.dir, offset, files::SNAPSHOT);
         self.log_dir.watch(producer_snapshot::write(&path, writer.producers.producers().iter()))?;
+        // Snapshots at segments' base offsets stay; of the others only the newest is of use.
+        if let Some(before) = writer.snapshots.last().copied() {
+            let is_base = self.shared.lock().segments.iter().any(|segment| segment.base_offset() == before);
+            if !is_base {
+                writer.snapshots.pop();
+                remove(&files::segment_file(&self.dir, before, files::SNAPSHOT));
+            }
+        }
         writer.snapshots.push(offset);
         Ok(())
     }

@@ -69,8 +69,7 @@ impl PartitionLog {
         tracing::info!(partition = %self.tp, "removing everything, the log begins anew at {offset}");
         let gone = self.shared.lock().segments.clone();
         self.remove_segments(&gone)?;
-        let segment = Arc::new(Segment::new(self.dir.clone(), offset, 0, now_ms, false));
-        self.log_dir.watch(segment.create_files().during("create", &segment.path(files::LOG)))?;
+        let segment = Arc::new(self.create_segment(offset, now_ms)?);
         for snapshot in writer.snapshots.drain(..) {
             remove(&files::segment_file(&self.dir, snapshot, files::SNAPSHOT));
         }
@@ -137,5 +136,6 @@ fn cut(active: &Segment, offset: Offset, writer: &mut Writer) -> std::io::Result
     let indexed = active.offsets.last(|| active.path(files::INDEX))?.map_or(0, |entry| entry.position);
     writer.bytes_since_index = size.saturating_sub(u64::try_from(indexed).unwrap_or(0));
     writer.rolling_timestamp = None;
+    writer.appended = true;
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::base::ids::Offset;
 use crate::log::error::{IoContext, LogError};
 use crate::log::files;
+use crate::log::index::{IndexEntry, OffsetEntry, TimeEntry};
 use crate::log::log_dir::remove;
 use crate::log::partition_log::OpenParams;
 use crate::log::scan::Scanner;
@@ -17,7 +18,9 @@ use crate::log::scan::Scanner;
 pub struct Found {
     pub base: Offset,
     pub size: u64,
+    /// Whether there is an `.index` of whole entries.
     pub has_index: bool,
+    /// Whether there is a `.timeindex` of whole entries.
     pub has_time_index: bool,
     pub has_txn_index: bool,
 }
@@ -82,8 +85,8 @@ fn list(dir: &Path) -> Result<(Folder, Remains), LogError> {
                 let size = entry.metadata().during("stat", &entry.path())?.len();
                 found.entry(base).or_default().0 = Some(size);
             }
-            (Some(base), files::INDEX) => found.entry(base).or_default().1[0] = true,
-            (Some(base), files::TIME_INDEX) => found.entry(base).or_default().1[1] = true,
+            (Some(base), files::INDEX) => found.entry(base).or_default().1[0] = is_whole::<OffsetEntry>(&entry)?,
+            (Some(base), files::TIME_INDEX) => found.entry(base).or_default().1[1] = is_whole::<TimeEntry>(&entry)?,
             (Some(base), files::TXN_INDEX) => found.entry(base).or_default().1[2] = true,
             (Some(at), files::SNAPSHOT) => folder.snapshots.push(at),
             (None, "") if name == files::LEADER_EPOCHS => folder.has_epochs = true,
@@ -104,6 +107,11 @@ fn list(dir: &Path) -> Result<(Folder, Remains), LogError> {
         }
     }
     Ok((folder, remains))
+}
+
+/// Whether an index file consists of whole entries.
+fn is_whole<E: IndexEntry>(file: &fs::DirEntry) -> Result<bool, LogError> {
+    Ok(file.metadata().during("stat", &file.path())?.len() % E::SIZE as u64 == 0)
 }
 
 /// Takes the cleaner's work to its end, or back: `.cleaned` files go; a `.swap` segment is complete and replaces the

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::base::ids::Offset;
+use crate::log::disk::Disk;
 use crate::log::error::{IoContext, LogError};
 use crate::log::files;
 use crate::log::log_dir::remove;
@@ -137,7 +138,9 @@ impl Rebuild {
             let path = segment.path(files::LOG);
             let mut walk = || -> io::Result<()> {
                 let file = segment.log_file()?;
-                let start = segment.locate(self.next, segment.size())?.map_or(segment.size(), |place| place.position);
+                let start = segment
+                    .locate(self.next, segment.size(), Disk::Wait)?
+                    .map_or(segment.size(), |place| place.position);
                 self.walk(&file, start, segment.size(), to)?;
                 segment.close_files()
             };
@@ -148,7 +151,7 @@ impl Rebuild {
 
     /// Takes note of the batches of `segment` that begin before `position`, which a recovery begins at.
     pub fn skip_to(&mut self, segment: &Segment, file: &File, position: u64) -> io::Result<()> {
-        let start = segment.locate(self.next, position)?.map_or(position, |place| place.position);
+        let start = segment.locate(self.next, position, Disk::Wait)?.map_or(position, |place| place.position);
         self.walk(file, start, position, Offset(i64::MAX))
     }
 

@@ -8,6 +8,7 @@ use super::Loading;
 use super::folder::{Folder, Found};
 use super::producers::Rebuild;
 use crate::base::ids::Offset;
+use crate::log::disk::Disk;
 use crate::log::error::{IoContext, LogError};
 use crate::log::files;
 use crate::log::log_dir::remove;
@@ -28,7 +29,7 @@ impl Loading<'_> {
         let is_damaged = |found: &Found| {
             let missing = found.size > 0 && !(found.has_index && found.has_time_index);
             if missing {
-                tracing::error!(partition = %self.params.tp, "an index of segment {} is lost and is rebuilt", found.base);
+                tracing::error!(partition = %self.params.tp, "an index of segment {} is lost or damaged and is rebuilt", found.base);
             }
             missing || found.has_txn_index && !self.txn_index_is_sane(found.base)
         };
@@ -92,7 +93,7 @@ impl Loading<'_> {
         let (mut position, mut end) = (indexed, None);
         let mut max = active.max_timestamp()?;
         while position < size {
-            let Some(header) = scan::header_at(&file, position, size)? else { return Ok(None) };
+            let Some(header) = scan::header_at(&file, position, size, Disk::Wait)? else { return Ok(None) };
             if header.base_offset < active.base_offset() || end.is_some_and(|end| header.last_offset < end) {
                 return Ok(None);
             }
@@ -176,18 +177,21 @@ impl Loading<'_> {
 
     /// The position of a batch at or below the recovery point that the flushed part of the index leads to; 0 if none.
     fn trusted_start(&self, segment: &Segment, file: &File) -> io::Result<u64> {
-        let position = segment.scan_start(self.recovery_point)?;
-        let header = scan::header_at(file, position, segment.size())?;
+        let position = segment.scan_start(self.recovery_point, Disk::Wait)?;
+        let header = scan::header_at(file, position, segment.size(), Disk::Wait)?;
         let sane = header.is_some_and(|header| {
             header.base_offset >= segment.base_offset() && header.base_offset <= self.recovery_point
         });
-        Ok(if sane { position } else { 0 })
+        // The first entries of both indexes are written together.
+        let has_times = segment.times.len(|| segment.path(files::TIME_INDEX))? > 0;
+        Ok(if sane && has_times { position } else { 0 })
     }
 
     /// Keeps the index entries below `start` and those of the batch that begins there, and the aborted transactions
     /// below it and below `snapshot`, which the scan will not see again.
     fn cut_indexes(&self, segment: &Segment, file: &File, start: u64, snapshot: Offset) -> io::Result<()> {
-        let first = scan::header_at(file, start, segment.size())?.map_or(segment.base_offset(), |h| h.base_offset);
+        let first =
+            scan::header_at(file, start, segment.size(), Disk::Wait)?.map_or(segment.base_offset(), |h| h.base_offset);
         let start = i32::try_from(start).unwrap_or(i32::MAX);
         let index = segment.path(files::INDEX);
         segment.offsets.truncate(&index, |entry| start > 0 && entry.position <= start)?;
