@@ -25,6 +25,15 @@ impl From<DeepError> for ValidateError {
     }
 }
 
+/// Records that are written anew are held in memory, unlike those that are only checked: so many bytes are allowed at
+/// least, and so many times the largest batch.
+const HELD_BYTES: usize = 64 << 20;
+const HELD_BATCHES: usize = 64;
+
+fn limit(ctx: &ValidateContext) -> usize {
+    ctx.max_message_bytes.saturating_mul(HELD_BATCHES).max(HELD_BYTES).min(ctx.max_decompressed_bytes)
+}
+
 /// Converts and compresses as the topic wants.
 pub(super) fn assign(
     entries: &EntryList,
@@ -104,7 +113,7 @@ fn check_entry(
     let mut faults = Faults::default();
     let header = &entry.header;
     let wrapped = header.magic < 2 && entry.codec != Codec::None;
-    let stopped = for_each_record(&entry.bytes, ctx.max_decompressed_bytes, |record| {
+    let stopped = for_each_record(&entry.bytes, limit(ctx), |record| {
         if let Some(message) = record.message.filter(|_| wrapped) {
             if message.magic != header.magic {
                 faults.wrong_magic(message.magic, header.magic);
@@ -128,10 +137,11 @@ fn check_entry(
 fn rebuild(entries: &EntryList, target: Compression, ctx: &ValidateContext) -> Result<Validated, ValidateError> {
     let mut writer = Writer::new(&entries[0].header, target, ctx);
     let mut offset = ctx.next_offset;
+    let limit = limit(ctx);
     for entry in entries {
         check_entry(entry, ctx, |record| {
-            if offset.since(ctx.next_offset) >= i64::from(i32::MAX) || writer.len() > ctx.max_decompressed_bytes {
-                return ControlFlow::Break(CompressError::TooLarge(ctx.max_decompressed_bytes).into());
+            if offset.since(ctx.next_offset) >= i64::from(i32::MAX) || writer.len() > limit {
+                return ControlFlow::Break(CompressError::TooLarge(limit).into());
             }
             writer.append(offset, record);
             offset = offset.next();
