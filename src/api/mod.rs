@@ -10,6 +10,7 @@ mod dispatcher;
 mod group_names;
 mod table;
 mod topic_changes;
+mod zookeeper_offsets;
 
 pub mod api_versions;
 pub mod control;

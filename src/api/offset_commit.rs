@@ -1,19 +1,21 @@
 //! OffsetCommit (8), v0–9: a group's offsets into `__consumer_offsets`.
 //!
 //! Partitions that do not exist are refused one by one; the rest become one record batch. Versions 2 to 4 may say how
-//! long the offsets are to be kept, version 1 when they were committed.
+//! long the offsets are to be kept, version 1 when they were committed. Version 0 writes to ZooKeeper.
 
 use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
 use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 
-use super::{Call, Context};
+use super::{Call, Context, zookeeper_offsets};
 use crate::base::error::ErrorCode;
 use crate::coordinator::group::commit::{CommitEntry, CommitRequest};
 use crate::coordinator::group::offsets::CommittedOffset;
 
 /// The version that brings its own commit timestamps; -1 stands for the broker's time.
 const VERSION_WITH_TIMESTAMP: i16 = 1;
+/// The version whose offsets live in ZooKeeper.
+const VERSION_IN_ZOOKEEPER: i16 = 0;
 /// No retention of its own: `offsets.retention.minutes` holds.
 const DEFAULT_RETENTION: i64 = -1;
 
@@ -28,19 +30,20 @@ pub async fn handle(ctx: &Context, call: &Call, request: OffsetCommitRequest) ->
     };
     let snapshot = ctx.replica_manager.metadata().snapshot();
     let exists = |topic: &str, partition: i32| snapshot.partition(topic, partition).is_some();
-    let known = request.topics.iter().flat_map(|topic| {
-        let partitions = topic.partitions.iter().filter(|p| exists(&topic.name, p.partition_index));
-        partitions.map(|p| entry(&topic.name, p, &times))
-    });
-    let entries = known.collect();
-    let commit = CommitRequest {
-        group_id: &request.group_id,
-        generation: request.generation_id_or_member_epoch,
-        member_id: &request.member_id,
-        group_instance_id: request.group_instance_id.as_deref(),
-        entries,
+    let all = request.topics.iter().flat_map(|topic| topic.partitions.iter().map(|p| (&**topic.name, p)));
+    let known: Vec<Asked<'_>> = all.filter(|(topic, p)| exists(topic, p.partition_index)).collect();
+    let mut codes = if call.version() == VERSION_IN_ZOOKEEPER {
+        commit_to_zookeeper(ctx, &request, &known).await.into_iter()
+    } else {
+        let commit = CommitRequest {
+            group_id: &request.group_id,
+            generation: request.generation_id_or_member_epoch,
+            member_id: &request.member_id,
+            group_instance_id: request.group_instance_id.as_deref(),
+            entries: known.into_iter().map(|(topic, p)| entry(topic, p, &times)).collect(),
+        };
+        ctx.groups.commit_offsets(commit).await.into_iter()
     };
-    let mut codes = ctx.groups.commit_offsets(commit).await.into_iter();
     let topics = request.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|partition| {
             let code = if exists(&topic.name, partition.partition_index) {
@@ -57,6 +60,23 @@ pub async fn handle(ctx: &Context, call: &Call, request: OffsetCommitRequest) ->
     });
     let topics = topics.collect();
     OffsetCommitResponse::default().with_topics(topics)
+}
+
+/// A topic, and a partition of it to commit for.
+type Asked<'a> = (&'a str, &'a OffsetCommitRequestPartition);
+
+async fn commit_to_zookeeper(ctx: &Context, request: &OffsetCommitRequest, known: &[Asked<'_>]) -> Vec<ErrorCode> {
+    let mut codes = Vec::new();
+    for &(topic, partition) in known {
+        let commit = zookeeper_offsets::Commit {
+            topic,
+            partition: partition.partition_index,
+            offset: partition.committed_offset,
+            metadata: partition.committed_metadata.as_deref().unwrap_or_default(),
+        };
+        codes.push(zookeeper_offsets::commit(ctx, &request.group_id, &commit).await);
+    }
+    codes
 }
 
 struct Times {

@@ -12,10 +12,12 @@ use kafka_protocol::messages::{GroupId, OffsetFetchRequest, OffsetFetchResponse,
 use kafka_protocol::protocol::StrBytes;
 
 use super::group_names::text;
-use super::{Call, Context};
+use super::{Call, Context, zookeeper_offsets};
 use crate::base::error::ErrorCode;
 use crate::coordinator::group::offsets::{CommittedOffset, GroupOffsets};
 
+/// The version whose offsets live in ZooKeeper.
+const VERSION_IN_ZOOKEEPER: i16 = 0;
 /// From this version on the group's own error has a place.
 const FIRST_WITH_GROUP_ERROR: i16 = 2;
 const FIRST_WITH_LEADER_EPOCH: i16 = 5;
@@ -39,7 +41,11 @@ pub async fn handle(ctx: &Context, call: &Call, request: OffsetFetchRequest) -> 
         .topics
         .as_ref()
         .map(|topics| topics.iter().map(|topic| (&topic.name, &topic.partition_indexes[..])).collect());
-    let found = fetch(ctx, version, &request.group_id, wanted.as_deref(), request.require_stable);
+    let found = if version == VERSION_IN_ZOOKEEPER {
+        Ok(fetch_from_zookeeper(ctx, &request.group_id, wanted.as_deref().unwrap_or_default()).await)
+    } else {
+        fetch(ctx, version, &request.group_id, wanted.as_deref(), request.require_stable)
+    };
     answer_one_group(version, wanted.as_deref().unwrap_or_default(), found)
 }
 
@@ -114,6 +120,27 @@ fn fetch(
             wanted.iter().map(of_topic).collect()
         }
     })
+}
+
+async fn fetch_from_zookeeper(ctx: &Context, group_id: &str, wanted: &[Wanted<'_>]) -> Vec<Found> {
+    let snapshot = ctx.replica_manager.metadata().snapshot();
+    let mut found = Vec::new();
+    for (name, partitions) in wanted {
+        let mut rows = Vec::new();
+        for &partition in *partitions {
+            let offset = if snapshot.partition(name, partition).is_some() {
+                zookeeper_offsets::fetch(ctx, group_id, name, partition).await
+            } else {
+                Err(ErrorCode::UnknownTopicOrPartition)
+            };
+            rows.push(match offset {
+                Ok(offset) => none(partition).with_committed_offset(offset),
+                Err(error) => none(partition).with_error_code(error.code()),
+            });
+        }
+        found.push(((*name).clone(), rows));
+    }
+    found
 }
 
 fn everything(version: i16, offsets: &GroupOffsets, require_stable: bool) -> Vec<Found> {

@@ -8,6 +8,7 @@ pub mod admin;
 pub mod broker_ids;
 pub mod cluster;
 pub mod configs;
+pub mod consumers;
 pub mod controller;
 pub mod notifications;
 pub mod topics;
