@@ -18,6 +18,9 @@ const REMOVAL_CHECK: Duration = Duration::from_secs(1);
 /// `producer.id.expiration.check.interval.ms`, an internal key of Kafka's.
 const PRODUCER_EXPIRATION_CHECK: Duration = Duration::from_secs(600);
 
+/// How often descriptors that nobody uses are given back.
+const UNUSED_FILES_CHECK: Duration = Duration::from_secs(30);
+
 /// Starts the chores; aborting the tasks stops them.
 pub fn start(config: &BrokerConfig, manager: &Arc<ReplicaManager>, on: &Handle) -> Vec<JoinHandle<()>> {
     let ms = |value: i64| Duration::from_millis(u64::try_from(value).unwrap_or(0).max(1));
@@ -36,6 +39,7 @@ pub fn start(config: &BrokerConfig, manager: &Arc<ReplicaManager>, on: &Handle) 
         every(REMOVAL_CHECK, REMOVAL_CHECK, |m| {
             m.log_manager().remove_due(m.clock().now_ms());
         }),
+        every(UNUSED_FILES_CHECK, UNUSED_FILES_CHECK, |m| m.log_manager().close_unused_files()),
         every(recovery_points, recovery_points, |m| m.log_manager().checkpoint_recovery_points()),
         every(log_starts, log_starts, |m| m.log_manager().checkpoint_log_starts()),
         every(high_watermarks, high_watermarks, |m| m.log_manager().checkpoint_high_watermarks()),
