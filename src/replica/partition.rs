@@ -194,6 +194,11 @@ impl Partition {
         self.waiters.wake(Event::STATE, 1);
     }
 
+    /// How many requests wait for this partition.
+    pub fn waiting(&self) -> usize {
+        self.waiters.len()
+    }
+
     /// Makes all who wait look again.
     pub fn wake_all(&self) {
         self.waiters.wake(Event::STATE, 1);

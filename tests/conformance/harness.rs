@@ -1,0 +1,248 @@
+//! A broker without sockets and ZooKeeper, and what tests send to it.
+
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use barnabas::api::{Context, Dispatcher};
+use barnabas::base::clock::{Clock, SystemClock};
+use barnabas::base::ids::{BrokerId, ProducerEpoch, ProducerId};
+use barnabas::config::broker::BrokerConfig;
+use barnabas::coordinator::group::config::GroupConfig;
+use barnabas::coordinator::group::coordinator::GroupCoordinator;
+use barnabas::coordinator::replica_log::ReplicaLog;
+use barnabas::coordinator::txn::producer_ids::{BlockFuture, BlockSource, ProducerIds};
+use barnabas::log::manager::{LogManager, ManagerOptions};
+use barnabas::network::{ConnectionInfo, Dispatch, Outcome};
+use barnabas::protocol::builder::{BatchBuilder, BatchSpec};
+use barnabas::protocol::frame;
+use barnabas::protocol::payload::{Part, Payload};
+use barnabas::replica::fetch_session::FetchSessions;
+use barnabas::replica::manager::ReplicaManager;
+use barnabas::replica::topic_configs::NoOverrides;
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::leader_and_isr_request::{LeaderAndIsrPartitionState, LeaderAndIsrTopicState};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::update_metadata_request::{
+    UpdateMetadataBroker, UpdateMetadataEndpoint, UpdateMetadataPartitionState, UpdateMetadataTopicState,
+};
+use kafka_protocol::messages::{
+    BrokerId as Wire, LeaderAndIsrRequest, ProduceRequest, ProduceResponse, TopicName, UpdateMetadataRequest,
+};
+use kafka_protocol::protocol::{Request, StrBytes};
+use uuid::Uuid;
+
+/// The broker's id.
+pub const ME: i32 = 1;
+
+struct Blocks(AtomicI64);
+
+impl BlockSource for Blocks {
+    fn next_block(&self) -> BlockFuture<'_> {
+        let start = self.0.fetch_add(1000, Ordering::Relaxed);
+        Box::pin(std::future::ready(Ok::<Range<i64>, String>(start..start + 1000)))
+    }
+}
+
+/// The broker.
+pub struct Broker {
+    pub context: Arc<Context>,
+    dispatcher: Dispatcher,
+    connection: Arc<ConnectionInfo>,
+    _dir: tempfile::TempDir,
+}
+
+pub fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+pub fn topic_name(name: &str) -> TopicName {
+    TopicName(text(name))
+}
+
+impl Broker {
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// A broker with some keys set.
+    pub fn with(pairs: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let config = BrokerConfig::from_pairs(pairs.iter().copied()).expect("a configuration");
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let logs = Arc::new(LogManager::open(ManagerOptions::new([dir.path()])).expect("a log dir"));
+        let manager = Arc::new(ReplicaManager::new(BrokerId(ME), &config, clock.clone(), logs, Arc::new(NoOverrides)));
+        let runtime = tokio::runtime::Handle::current();
+        let groups = GroupCoordinator::new(
+            GroupConfig::default(),
+            Arc::new(ReplicaLog::new(manager.clone())),
+            clock.clone(),
+            runtime.clone(),
+        );
+        let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).expect("a count");
+        let context = Arc::new(Context {
+            broker_id: BrokerId(ME),
+            cluster_id: "a-cluster".to_owned(),
+            clock,
+            control: runtime,
+            replica_manager: manager,
+            fetch_sessions: FetchSessions::new(slots),
+            producer_ids: ProducerIds::new(Arc::new(Blocks(AtomicI64::new(0)))),
+            auto_create_topics: config.auto_create_topics_enable,
+            groups,
+        });
+        let connection = Arc::new(ConnectionInfo {
+            id: "test".into(),
+            peer: "127.0.0.1:1".parse().expect("an address"),
+            listener: "PLAINTEXT".into(),
+        });
+        Self { dispatcher: Dispatcher::new(context.clone()), context, connection, _dir: dir }
+    }
+
+    /// Hands a frame to the broker.
+    pub async fn raw(&self, frame: Bytes) -> Outcome {
+        let work = self.dispatcher.dispatch(self.connection.clone(), frame);
+        tokio::time::timeout(Duration::from_secs(20), work).await.expect("an outcome in time")
+    }
+
+    /// Sends a request and says what came of it.
+    pub async fn outcome<R: Request>(&self, version: i16, request: &R) -> Outcome {
+        self.raw(frame::encode_request(7, "test", version, request).expect("a request")).await
+    }
+
+    /// Sends a request and decodes the answer.
+    pub async fn call<R: Request>(&self, version: i16, request: &R) -> R::Response {
+        match self.outcome(version, request).await {
+            Outcome::Reply(payload) => {
+                let (correlation_id, response) =
+                    frame::decode_response::<R>(flat(&payload), version).expect("an answer of that version");
+                assert_eq!(correlation_id, 7);
+                response
+            }
+            other => panic!("no answer but {other:?}"),
+        }
+    }
+
+    /// Makes `topic` with partitions led by this broker; an odd `leader` makes partitions that others lead.
+    pub async fn topic(&self, topic: &str, partitions: i32) -> Uuid {
+        self.topic_led_by(topic, partitions, ME, 0).await
+    }
+
+    /// Makes `topic`, led by `leader` in `epoch`.
+    pub async fn topic_led_by(&self, topic: &str, partitions: i32, leader: i32, epoch: i32) -> Uuid {
+        let id = self.context.replica_manager.metadata().snapshot().topic_id(topic).unwrap_or_else(Uuid::new_v4);
+        let states = (0..partitions).map(|index| {
+            LeaderAndIsrPartitionState::default()
+                .with_partition_index(index)
+                .with_controller_epoch(1)
+                .with_leader(Wire(leader))
+                .with_leader_epoch(epoch)
+                .with_partition_epoch(epoch)
+                .with_isr(vec![Wire(leader)])
+                .with_replicas(if leader == ME { vec![Wire(ME)] } else { vec![Wire(ME), Wire(leader)] })
+                .with_is_new(true)
+        });
+        let request = LeaderAndIsrRequest::default()
+            .with_controller_id(Wire(ME))
+            .with_controller_epoch(1)
+            .with_topic_states(vec![
+                LeaderAndIsrTopicState::default()
+                    .with_topic_name(topic_name(topic))
+                    .with_topic_id(id)
+                    .with_partition_states(states.collect()),
+            ]);
+        let response = self.call(7, &request).await;
+        assert_eq!(response.error_code, 0);
+        assert!(response.topics.iter().all(|topic| topic.partition_errors.iter().all(|p| p.error_code == 0)));
+        self.tell_metadata(topic, id, partitions, leader, epoch).await;
+        id
+    }
+
+    async fn tell_metadata(&self, topic: &str, id: Uuid, partitions: i32, leader: i32, epoch: i32) {
+        let states = (0..partitions).map(|index| {
+            UpdateMetadataPartitionState::default()
+                .with_partition_index(index)
+                .with_controller_epoch(1)
+                .with_leader(Wire(leader))
+                .with_leader_epoch(epoch)
+                .with_isr(vec![Wire(leader)])
+                .with_replicas(vec![Wire(leader)])
+        });
+        let broker = |id: i32| {
+            let endpoint = UpdateMetadataEndpoint::default()
+                .with_listener(text("PLAINTEXT"))
+                .with_host(text("localhost"))
+                .with_port(9092 + id);
+            UpdateMetadataBroker::default().with_id(Wire(id)).with_endpoints(vec![endpoint]).with_rack(Some(text("r")))
+        };
+        let request = UpdateMetadataRequest::default()
+            .with_controller_id(Wire(ME))
+            .with_controller_epoch(1)
+            .with_live_brokers(vec![broker(ME), broker(2)])
+            .with_topic_states(vec![
+                UpdateMetadataTopicState::default()
+                    .with_topic_name(topic_name(topic))
+                    .with_topic_id(id)
+                    .with_partition_states(states.collect()),
+            ]);
+        assert_eq!(self.call(8, &request).await.error_code, 0);
+    }
+
+    /// Appends `records` to partition 0 of `topic` with acks=all.
+    pub async fn produce(&self, topic: &str, records: Bytes) -> ProduceResponse {
+        self.call(9, &produce_request(topic, 0, -1, records)).await
+    }
+}
+
+/// A request with records for one partition.
+pub fn produce_request(topic: &str, partition: i32, acks: i16, records: Bytes) -> ProduceRequest {
+    let data = PartitionProduceData::default().with_index(partition).with_records(Some(records));
+    ProduceRequest::default()
+        .with_acks(acks)
+        .with_timeout_ms(1000)
+        .with_topic_data(vec![TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data])])
+}
+
+/// A batch of `count` records, the i-th at timestamp 1000 + i.
+pub fn batch(count: usize) -> Bytes {
+    batch_of(count, BatchSpec::default())
+}
+
+/// The same with a spec.
+pub fn batch_of(count: usize, spec: BatchSpec) -> Bytes {
+    let mut builder = BatchBuilder::new(spec);
+    for i in 0..count {
+        let value = format!("value-{i}");
+        builder.append(1000 + i64::try_from(i).expect("small"), Some(b"key"), Some(value.as_bytes()));
+    }
+    builder.build().expect("a batch").1
+}
+
+/// A batch of an idempotent producer.
+pub fn batch_from(producer: i64, epoch: i16, sequence: i32, count: usize) -> Bytes {
+    let spec = BatchSpec {
+        producer_id: ProducerId(producer),
+        producer_epoch: ProducerEpoch(epoch),
+        base_sequence: sequence,
+        ..BatchSpec::default()
+    };
+    batch_of(count, spec)
+}
+
+/// A payload's bytes, those in files too.
+pub fn flat(payload: &Payload) -> Bytes {
+    let mut out = BytesMut::new();
+    for part in &payload.parts {
+        match part {
+            Part::Bytes(bytes) => out.extend_from_slice(bytes),
+            Part::File(slice) => {
+                let mut bytes = vec![0; slice.len];
+                slice.file.read_exact_at(&mut bytes, slice.position).expect("the slice is there");
+                out.extend_from_slice(&bytes);
+            }
+        }
+    }
+    out.freeze()
+}
