@@ -41,7 +41,7 @@ fn records(partition: &PartitionData) -> Bytes {
 
 #[tokio::test]
 async fn records_come_back_in_every_version() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     let id = broker.topic("a", 1).await;
     broker.produce("a", batch(3)).await;
     for version in 0..=17 {
@@ -60,7 +60,7 @@ async fn records_come_back_in_every_version() {
 
 #[tokio::test]
 async fn errors_are_exact() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     let id = broker.topic_led_by("a", 1, 1, 4).await;
     broker.produce("a", batch(3)).await;
     let error = async |request: &FetchRequest, version| {
@@ -84,7 +84,7 @@ async fn errors_are_exact() {
 
 #[tokio::test]
 async fn a_moved_leader_is_named_with_its_address() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     let id = broker.topic_led_by("a", 1, 1, 4).await;
     broker.topic_led_by("a", 1, 2, 5).await;
     let mut request = fetch(16, "a", id, 0);
@@ -98,7 +98,7 @@ async fn a_moved_leader_is_named_with_its_address() {
 
 #[tokio::test]
 async fn limits_bend_for_one_batch_only() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     let id = broker.topic("a", 2).await;
     let whole = batch(10).len();
     for _ in 0..3 {
@@ -119,7 +119,7 @@ async fn limits_bend_for_one_batch_only() {
 
 #[tokio::test]
 async fn a_fetch_waits_for_data_or_the_time_out() {
-    let broker = std::sync::Arc::new(Broker::start());
+    let broker = std::sync::Arc::new(Broker::start().await);
     let id = broker.topic("a", 1).await;
     let waiting = {
         let broker = broker.clone();
@@ -144,7 +144,7 @@ async fn a_fetch_waits_for_data_or_the_time_out() {
 
 #[tokio::test]
 async fn min_bytes_are_waited_for_in_sum() {
-    let broker = std::sync::Arc::new(Broker::start());
+    let broker = std::sync::Arc::new(Broker::start().await);
     let id = broker.topic("a", 1).await;
     let mut request = fetch(12, "a", id, 0);
     request.max_wait_ms = 15_000;
@@ -167,7 +167,7 @@ async fn min_bytes_are_waited_for_in_sum() {
 #[tokio::test]
 async fn an_incremental_session_tells_only_changes() {
     for version in [7, 12, 13, 17] {
-        let broker = Broker::start();
+        let broker = Broker::start().await;
         let id = broker.topic("a", 2).await;
         let partitions = (0..2).map(|index| {
             FetchPartition::default().with_partition(index).with_fetch_offset(0).with_partition_max_bytes(1 << 20)
@@ -199,7 +199,7 @@ async fn an_incremental_session_tells_only_changes() {
 
 #[tokio::test]
 async fn broken_sessions_are_told_apart() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     let id = broker.topic("a", 1).await;
     let error = async |version, session_id, session_epoch| {
         let mut request = with_topics(version, vec![]);
@@ -219,7 +219,7 @@ async fn broken_sessions_are_told_apart() {
 
 #[tokio::test]
 async fn a_diverging_reader_is_told_where() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     let id = broker.topic_led_by("a", 1, 1, 2).await;
     broker.produce("a", batch(3)).await;
     broker.topic_led_by("a", 1, 1, 6).await;

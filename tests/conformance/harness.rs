@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use barnabas::api::{Context, Dispatcher};
 use barnabas::base::clock::{Clock, SystemClock};
-use barnabas::base::ids::{BrokerId, ProducerEpoch, ProducerId};
+use barnabas::base::ids::{BrokerEpoch, BrokerId, ProducerEpoch, ProducerId};
 use barnabas::config::broker::BrokerConfig;
+use barnabas::controller::{self, BrokerChannel, ControlRequest, ControlResponse, ControllerConfig};
 use barnabas::coordinator::group::config::GroupConfig;
 use barnabas::coordinator::group::coordinator::GroupCoordinator;
 use barnabas::coordinator::replica_log::ReplicaLog;
@@ -22,7 +23,11 @@ use barnabas::protocol::payload::{Part, Payload};
 use barnabas::replica::fetch_session::FetchSessions;
 use barnabas::replica::manager::ReplicaManager;
 use barnabas::replica::topic_configs::NoOverrides;
+use barnabas::zk::ZkClient;
+use barnabas::zk::memory::MemoryZk;
+use barnabas::zk::znodes::broker_ids::LiveBroker;
 use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
 use kafka_protocol::messages::leader_and_isr_request::{LeaderAndIsrPartitionState, LeaderAndIsrTopicState};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::update_metadata_request::{
@@ -46,11 +51,32 @@ impl BlockSource for Blocks {
     }
 }
 
+/// The controller of a broker that never registered: it never stands for election.
+fn controller_config() -> ControllerConfig {
+    ControllerConfig {
+        broker_id: BrokerId(ME),
+        delete_topic_enable: true,
+        unclean_leader_election_enable: false,
+        inter_broker_listener: "PLAINTEXT".to_owned(),
+        use_topic_ids: true,
+        feature_version: Some(2),
+    }
+}
+
+struct Nobody;
+
+impl BrokerChannel for Nobody {
+    fn send(&self, _broker: &LiveBroker, _request: ControlRequest) -> BoxFuture<'_, Result<ControlResponse, String>> {
+        Box::pin(std::future::ready(Err("there is no controller here".to_owned())))
+    }
+}
+
 /// The broker.
 pub struct Broker {
     pub context: Arc<Context>,
     dispatcher: Dispatcher,
     connection: Arc<ConnectionInfo>,
+    _registered: tokio::sync::watch::Sender<Option<BrokerEpoch>>,
     _dir: tempfile::TempDir,
 }
 
@@ -63,12 +89,12 @@ pub fn topic_name(name: &str) -> TopicName {
 }
 
 impl Broker {
-    pub fn start() -> Self {
-        Self::with(&[])
+    pub async fn start() -> Self {
+        Self::with(&[]).await
     }
 
     /// A broker with some keys set.
-    pub fn with(pairs: &[(&str, &str)]) -> Self {
+    pub async fn with(pairs: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let config = BrokerConfig::from_pairs(pairs.iter().copied()).expect("a configuration");
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -81,16 +107,23 @@ impl Broker {
             clock.clone(),
             runtime.clone(),
         );
+        let zk = ZkClient::connect(Arc::new(MemoryZk::new()), Duration::from_secs(5)).await.expect("a session");
+        let (registered, epoch) = tokio::sync::watch::channel(None);
+        let (controller, _) =
+            controller::start(controller_config(), zk.clone(), epoch, Arc::new(Nobody), clock.clone());
         let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).expect("a count");
         let context = Arc::new(Context {
             broker_id: BrokerId(ME),
             cluster_id: "a-cluster".to_owned(),
+            config,
+            zk,
+            controller,
             clock,
             control: runtime,
             replica_manager: manager,
             fetch_sessions: FetchSessions::new(slots),
             producer_ids: ProducerIds::new(Arc::new(Blocks(AtomicI64::new(0)))),
-            auto_create_topics: config.auto_create_topics_enable,
+            auto_create_topics: true,
             groups,
         });
         let connection = Arc::new(ConnectionInfo {
@@ -98,7 +131,7 @@ impl Broker {
             peer: "127.0.0.1:1".parse().expect("an address"),
             listener: "PLAINTEXT".into(),
         });
-        Self { dispatcher: Dispatcher::new(context.clone()), context, connection, _dir: dir }
+        Self { dispatcher: Dispatcher::new(context.clone()), context, connection, _registered: registered, _dir: dir }
     }
 
     /// Hands a frame to the broker.

@@ -23,7 +23,7 @@ async fn ask(broker: &Broker, version: i16, timestamp: i64, epoch: i32) -> ListO
 
 #[tokio::test]
 async fn offsets_are_found_in_every_version() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     broker.topic("a", 1).await;
     broker.produce("a", batch(5)).await;
     for version in 1..=9 {
@@ -44,7 +44,7 @@ async fn offsets_are_found_in_every_version() {
 
 #[tokio::test]
 async fn special_timestamps_have_their_versions() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     broker.topic("a", 1).await;
     broker.produce("a", batch(5)).await;
     let unsupported = ErrorCode::UnsupportedVersion.code();
@@ -60,7 +60,7 @@ async fn special_timestamps_have_their_versions() {
 
 #[tokio::test]
 async fn epochs_and_strangers_are_refused() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     let error = async |epoch| ErrorCode::from_code(ask(&broker, 5, -1, epoch).await.error_code);
     assert_eq!(error(-1).await, ErrorCode::UnknownTopicOrPartition);
     broker.topic_led_by("a", 1, 1, 4).await;
@@ -73,7 +73,7 @@ async fn epochs_and_strangers_are_refused() {
 
 #[tokio::test]
 async fn a_partition_named_twice_is_refused() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     broker.topic("a", 1).await;
     let partition = ListOffsetsPartition::default().with_timestamp(-1);
     let topic =

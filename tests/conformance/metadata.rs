@@ -14,7 +14,7 @@ fn by_name(names: &[&str]) -> MetadataRequest {
 
 #[tokio::test]
 async fn topics_and_brokers_are_told_in_every_version() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     let id = broker.topic("a", 3).await;
     for version in 0..=12 {
         let response = broker.call(version, &by_name(&["a"])).await;
@@ -41,7 +41,7 @@ async fn topics_and_brokers_are_told_in_every_version() {
 
 #[tokio::test]
 async fn no_list_means_all_and_an_empty_one_none() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     broker.topic("a", 1).await;
     broker.topic("b", 1).await;
     let all = MetadataRequest::default().with_topics(None);
@@ -53,7 +53,7 @@ async fn no_list_means_all_and_an_empty_one_none() {
 
 #[tokio::test]
 async fn topics_are_found_by_id() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     let id = broker.topic("a", 1).await;
     let ask = |id| {
         MetadataRequest::default()
@@ -72,7 +72,7 @@ async fn topics_are_found_by_id() {
 
 #[tokio::test]
 async fn what_does_not_exist_is_told_apart_from_what_cannot() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     let mut request = by_name(&["missing", "not a name", "missing"]);
     request.allow_auto_topic_creation = false;
     let response = broker.call(12, &request).await;
@@ -82,7 +82,7 @@ async fn what_does_not_exist_is_told_apart_from_what_cannot() {
 
 #[tokio::test]
 async fn a_dead_leader_is_told() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     broker.topic_led_by("a", 1, 9, 3).await;
     let partition = broker.call(12, &by_name(&["a"])).await.topics.remove(0).partitions.remove(0);
     assert_eq!(partition.error_code, ErrorCode::LeaderNotAvailable.code());

@@ -16,7 +16,7 @@ fn only(response: ProduceResponse) -> PartitionProduceResponse {
 
 #[tokio::test]
 async fn offsets_go_up_in_every_version() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     broker.topic("a", 1).await;
     let mut expected = 0;
     for version in 3..=11 {
@@ -30,7 +30,7 @@ async fn offsets_go_up_in_every_version() {
 
 #[tokio::test]
 async fn errors_are_exact() {
-    let broker = Broker::with(&[("message.max.bytes", "200")]);
+    let broker = Broker::with(&[("message.max.bytes", "200")]).await;
     broker.topic("a", 1).await;
     broker.topic("__consumer_offsets", 1).await;
     broker.topic_led_by("elsewhere", 1, 2, 5).await;
@@ -60,7 +60,7 @@ async fn errors_are_exact() {
 
 #[tokio::test]
 async fn a_new_leader_is_named_with_its_address() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     broker.topic_led_by("a", 1, 2, 5).await;
     let response = broker.call(10, &produce_request("a", 0, 1, batch(1))).await;
     assert_eq!(response.node_endpoints.len(), 1);
@@ -71,7 +71,7 @@ async fn a_new_leader_is_named_with_its_address() {
 
 #[tokio::test]
 async fn messages_come_from_version_8_on() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     broker.topic("a", 1).await;
     let told = only(broker.call(8, &produce_request("a", 0, 1, Bytes::new())).await);
     assert!(told.error_message.is_some());
@@ -81,7 +81,7 @@ async fn messages_come_from_version_8_on() {
 
 #[tokio::test]
 async fn without_acks_an_error_closes_the_connection() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     broker.topic("a", 1).await;
     let good = broker.outcome(9, &produce_request("a", 0, 0, batch(1))).await;
     assert!(matches!(good, Outcome::NoReply));
@@ -92,7 +92,7 @@ async fn without_acks_an_error_closes_the_connection() {
 
 #[tokio::test]
 async fn idempotent_producers_are_held_to_their_sequence() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     broker.topic("a", 1).await;
     let send = async |epoch, sequence, count| {
         let answer = only(broker.produce("a", batch_from(9, epoch, sequence, count)).await);
@@ -108,7 +108,7 @@ async fn idempotent_producers_are_held_to_their_sequence() {
 
 #[tokio::test]
 async fn acks_all_asks_for_enough_replicas() {
-    let broker = Broker::with(&[("min.insync.replicas", "2")]);
+    let broker = Broker::with(&[("min.insync.replicas", "2")]).await;
     broker.topic("alone", 1).await;
     assert_eq!(only(broker.produce("alone", batch(1)).await).error_code, 0, "one replica is all it has");
 }

@@ -23,7 +23,7 @@ async fn all_versions<R: Request + Default + Message>(broker: &Broker) {
 
 #[tokio::test]
 async fn every_version_of_every_key_is_answered() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     all_versions::<FetchRequest>(&broker).await;
     all_versions::<ListOffsetsRequest>(&broker).await;
     all_versions::<MetadataRequest>(&broker).await;
@@ -41,7 +41,7 @@ async fn every_version_of_every_key_is_answered() {
 
 #[tokio::test]
 async fn api_versions_lists_the_table() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     for version in 0..=4 {
         let mut request = ApiVersionsRequest::default();
         if version >= 3 {
@@ -61,7 +61,7 @@ async fn api_versions_lists_the_table() {
 
 #[tokio::test]
 async fn a_version_of_api_versions_that_is_too_new_is_answered_in_version_0() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     let mut request = BytesMut::new();
     request.put_i16(18);
     request.put_i16(99);
@@ -77,7 +77,7 @@ async fn a_version_of_api_versions_that_is_too_new_is_answered_in_version_0() {
 
 #[tokio::test]
 async fn what_cannot_be_read_closes_the_connection() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     let header = |key: i16, version: i16| {
         let mut out = BytesMut::new();
         out.put_i16(key);
@@ -100,7 +100,7 @@ async fn what_cannot_be_read_closes_the_connection() {
 
 #[tokio::test]
 async fn producer_ids_are_given_out_and_transactions_refused() {
-    let broker = Broker::start();
+    let broker = Broker::start().await;
     let plain = InitProducerIdRequest::default().with_transactional_id(None);
     let first = broker.call(4, &plain).await;
     let second = broker.call(0, &plain).await;
