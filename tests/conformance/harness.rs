@@ -123,7 +123,6 @@ impl Broker {
             replica_manager: manager,
             fetch_sessions: FetchSessions::new(slots),
             producer_ids: ProducerIds::new(Arc::new(Blocks(AtomicI64::new(0)))),
-            auto_create_topics: true,
             groups,
         });
         let connection = Arc::new(ConnectionInfo {
