@@ -1,5 +1,6 @@
-//! Requests as clients send them, through the dispatcher of a broker in this process: every key and version, every error
-//! code. No socket, no ZooKeeper: the controller's requests come from the test.
+//! The broker from outside, without socket or ZooKeeper: requests as clients send them, through the dispatcher of a broker
+//! in this process, in every version and with every error code; the protocol room against `kafka-protocol` where that is
+//! right, and against hostile bytes.
 
 mod harness;
 
@@ -8,4 +9,5 @@ mod hostile;
 mod list_offsets;
 mod metadata;
 mod produce;
+mod records;
 mod versions;
