@@ -16,6 +16,7 @@ use super::leadership::{Change, Leadership, Role};
 use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition};
 use crate::base::purgatory::{Event, WaitList, Watched};
+use crate::log::disk::Disk;
 use crate::log::error::LogError;
 use crate::log::partition_log::{AppendError, AppendInfo, LogRead, PartitionLog, ReadUpTo};
 use crate::log::producer_state::Origin;
@@ -264,25 +265,31 @@ impl Partition {
         Some(if enough { Ok(()) } else { Err(ErrorCode::NotEnoughReplicasAfterAppend) })
     }
 
-    /// Reads for a fetch: at most `max_bytes`, but at least one batch if `min_one` (KIP-74).
+    /// Reads for a fetch: at most `max_bytes`, but at least one batch if `min_one` (KIP-74). `None` where the disk would
+    /// have to be waited for and `disk` forbids it.
     pub fn read_records(
         &self,
         target: &FetchTarget,
         rules: ReadRules,
         max_bytes: usize,
         min_one: bool,
-    ) -> Result<PartitionRead, ErrorCode> {
-        let state = self.state.read();
-        let log = state.log_for(target.current_leader_epoch, rules.only_leader)?;
+        disk: Disk,
+    ) -> Result<Option<PartitionRead>, ErrorCode> {
+        // The state is let go before the log is read: a read that waits for the disk must not keep leaders from
+        // changing, nor appends behind such a change.
+        let log = Arc::clone(self.state.read().log_for(target.current_leader_epoch, rules.only_leader)?);
         if target.last_fetched_epoch != LeaderEpoch::NONE
-            && let Some(diverging) = divergence(log, target)?
+            && let Some(diverging) = divergence(&log, target)?
         {
             // A read at the log end finds nothing but the offsets.
             let log = log.read(log.log_end_offset(), 0, false, ReadUpTo::LogEnd)?;
-            return Ok(PartitionRead { log, diverging: Some(diverging) });
+            return Ok(Some(PartitionRead { log, diverging: Some(diverging) }));
         }
-        let log = log.read(target.fetch_offset, max_bytes, min_one, rules.up_to)?;
-        Ok(PartitionRead { log, diverging: None })
+        let read = match disk {
+            Disk::Wait => Some(log.read(target.fetch_offset, max_bytes, min_one, rules.up_to)?),
+            Disk::NoWait => log.read_cached(target.fetch_offset, max_bytes, min_one, rules.up_to)?,
+        };
+        Ok(read.map(|log| PartitionRead { log, diverging: None }))
     }
 
     /// Takes in what a follower's fetch says of its log; wakes those who wait for the high watermark. An error if that

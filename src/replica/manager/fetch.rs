@@ -10,6 +10,7 @@ use super::ReplicaManager;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerEpoch, BrokerId, TopicId};
 use crate::base::purgatory::{Event, Watch, Woken};
+use crate::log::disk::Disk;
 use crate::log::partition_log::ReadUpTo;
 use crate::replica::fetch_session::FetchTarget;
 use crate::replica::partition::{Partition, PartitionRead, ReadRules};
@@ -61,6 +62,8 @@ struct Look {
     bytes: usize,
     /// An error or a diverging epoch: answer at once.
     at_once: bool,
+    /// Whether the disk would have to be waited for somewhere.
+    cold: bool,
 }
 
 type Resolved = Vec<Result<Arc<Partition>, ErrorCode>>;
@@ -75,7 +78,7 @@ impl ReplicaManager {
     /// and no error (`ReplicaManager.fetchMessages`).
     pub async fn fetch_messages(&self, params: &FetchParams, targets: &[FetchTarget]) -> Vec<FetchResult> {
         let partitions: Resolved = targets.iter().map(|target| self.resolve(target)).collect();
-        let look = self.look(params, targets, &partitions);
+        let look = self.look(params, targets, &partitions).await;
         if targets.is_empty() || params.max_wait.is_zero() || look.is_enough(params) {
             return look.results;
         }
@@ -110,37 +113,62 @@ impl ReplicaManager {
         partitions.iter().flatten().for_each(|partition| watch.add(Arc::clone(partition)));
         loop {
             watch.begin_look();
-            let look = self.look(params, targets, partitions);
+            let look = self.look(params, targets, partitions).await;
             if look.is_enough(params) || self.is_stopping() {
                 return look.results;
             }
             watch.expect(i64::try_from(params.min_bytes - look.bytes).unwrap_or(i64::MAX));
             drop(look);
             if watch.wait(deadline).await == Woken::TimedOut {
-                return self.look(params, targets, partitions).results;
+                return self.look(params, targets, partitions).await.results;
             }
         }
     }
 
-    /// Reads every partition once. The first one with records may pass the limit with one batch, so that a large batch
-    /// does not stop a consumer for ever (KIP-74).
-    fn look(&self, params: &FetchParams, targets: &[FetchTarget], partitions: &Resolved) -> Look {
-        let mut look = Look { results: Vec::with_capacity(targets.len()), bytes: 0, at_once: false };
+    /// Reads every partition once. What is not in the page cache is brought there by a thread that may wait, so that the
+    /// other connections of this thread go on.
+    async fn look(&self, params: &FetchParams, targets: &[FetchTarget], partitions: &Resolved) -> Look {
+        let look = self.look_once(params, targets, partitions, Disk::NoWait);
+        if !look.cold {
+            return look;
+        }
+        let (rules, max_bytes) = (params.rules, params.max_bytes);
+        let found = targets.iter().zip(partitions).filter_map(|(t, p)| Some((t.clone(), p.as_ref().ok()?.clone())));
+        let found: Vec<_> = found.collect();
+        let warm = move || {
+            for (target, partition) in &found {
+                // Errors are met again by the look that follows.
+                let _ = partition.read_records(target, rules, max_bytes, true, Disk::Wait);
+            }
+        };
+        if let Err(error) = tokio::task::spawn_blocking(warm).await {
+            tracing::error!("a read on a thread that may wait failed: {error}");
+        }
+        self.look_once(params, targets, partitions, Disk::Wait)
+    }
+
+    /// The first partition with records may pass the limit with one batch, so that a large batch does not stop a consumer
+    /// for ever (KIP-74).
+    fn look_once(&self, params: &FetchParams, targets: &[FetchTarget], partitions: &Resolved, disk: Disk) -> Look {
+        let mut look = Look { results: Vec::with_capacity(targets.len()), bytes: 0, at_once: false, cold: false };
         let mut min_one = !params.hard_max_bytes;
         for (target, partition) in targets.iter().zip(partitions) {
             let left = params.max_bytes.saturating_sub(look.bytes);
             let max_bytes = usize::try_from(target.max_bytes).unwrap_or(0).min(left);
             let read = partition.as_ref().map_err(|error| *error).and_then(|partition| {
-                let mut read = partition.read_records(target, params.rules, max_bytes, min_one)?;
+                let Some(mut read) = partition.read_records(target, params.rules, max_bytes, min_one, disk)? else {
+                    look.cold = true;
+                    return Ok(None);
+                };
                 if read.log.first_entry_incomplete && !params.hard_max_bytes {
                     // From v3 on a consumer gets on without half a batch.
                     read.log.data = None;
                 }
                 self.note_follower(params, partition, target, &read)?;
-                Ok(read)
+                Ok(Some(read))
             });
             let result = match read {
-                Ok(read) => FetchResult { error: ErrorCode::None, read: Some(read) },
+                Ok(read) => FetchResult { error: ErrorCode::None, read },
                 Err(error) => FetchResult { error, read: None },
             };
             look.at_once |= !result.error.is_none() || result.read.as_ref().is_some_and(|r| r.diverging.is_some());
