@@ -89,8 +89,9 @@ impl ReplicaManager {
             self.host(&partition, assignment.topic_id);
         })?;
         partition.set_min_isr(self.configs.get(&tp.topic).topic.min_insync_replicas);
-        self.take_role(&partition, state, log);
+        // Hosted first: those who are told of the new role look the partition up at once.
         self.host(&partition, assignment.topic_id);
+        self.take_role(&partition, state, log);
         Ok(())
     }
 
