@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::coordinator::{Cell, GroupCoordinator, Home, OFFSETS_TOPIC, OwnedPartition, Slot};
 use super::replay::Replay;
@@ -125,7 +125,7 @@ impl GroupCoordinator {
     fn replay(&self, home: &Home) -> Result<Replay, ErrorCode> {
         let tp = &home.tp;
         let (mut next, mut end) = self.log.offset_range(tp)?;
-        info!(partition = %tp, epoch = %home.epoch, from = %next, to = %end, "loading groups and offsets");
+        debug!(partition = %tp, epoch = %home.epoch, from = %next, to = %end, "loading groups and offsets");
         let mut replay = Replay::default();
         let mut reported = Instant::now();
         while next < end && self.is_loading(tp.partition, home.epoch) {
@@ -169,10 +169,10 @@ impl GroupCoordinator {
         for cell in owned.cells() {
             self.update(&cell, |entry, cx| entry.group.on_loaded(cx));
         }
-        info!(
-            partition = %home.tp, epoch = %home.epoch, records, groups = count, offsets,
-            ms = started.elapsed().as_millis(), "groups and offsets loaded"
-        );
+        if records > 0 {
+            let ms = started.elapsed().as_millis();
+            info!(partition = %home.tp, epoch = %home.epoch, records, groups = count, offsets, ms, "groups and offsets loaded");
+        }
     }
 
     /// Whether any partition is being loaded, so that a list of groups is not whole.
