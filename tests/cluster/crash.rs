@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const PARTITIONS: i32 = 3;
+const OFFSET_OUT_OF_RANGE: i16 = 1;
 
 /// One producer's side of a partition.
 struct Producer {
@@ -83,8 +84,15 @@ impl Producer {
 
     /// Everything acknowledged from the log's start on is there; nothing is there twice.
     fn check(&mut self, wire: &mut Wire, round: usize) {
-        let (_, start) = wire.list_offset("t", self.partition, -2);
-        let found: BTreeMap<i64, String> = wire.read_values("t", self.partition, start).into_iter().collect();
+        // Retention goes on meanwhile: when it overtakes the reader, the reader begins again.
+        let (start, found) = wait_for("a read that retention does not overtake", PATIENCE, || {
+            let (_, start) = wire.list_offset("t", self.partition, -2);
+            match wire.try_read_values("t", self.partition, start) {
+                Ok(values) => Some((start, values.into_iter().collect::<BTreeMap<i64, String>>())),
+                Err(OFFSET_OUT_OF_RANGE) => None,
+                Err(error) => panic!("round {round}: reading {} from {start}: error {error}", self.partition),
+            }
+        });
         for (offset, value) in self.acknowledged.range(start..) {
             let there = found.get(offset).map(String::as_str);
             assert!(

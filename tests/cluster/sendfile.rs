@@ -3,17 +3,38 @@
 use crate::support::broker::Kind;
 use crate::support::cluster::Cluster;
 use crate::support::records::noise;
+use std::collections::HashMap;
 use std::fs;
 
 /// The bytes in front of a batch's records: all that the broker may look at.
 const BATCH_HEADER: i64 = 61;
 
-/// `name`, the first file descriptor's path, and the result of one line of strace.
-fn parse(line: &str) -> Option<(&str, &str, i64)> {
-    let call = line.split_once(' ')?.1.trim_start();
-    let (name, rest) = call.split_once('(')?;
+/// One system call: its name, its arguments, its result.
+type Call = (String, String, i64);
+
+/// Reads what strace wrote; a call during which another thread ran stands in two lines.
+fn calls(trace: &str) -> Vec<Call> {
+    let mut begun: HashMap<&str, &str> = HashMap::new();
+    let mut calls = Vec::new();
+    for line in trace.lines() {
+        let Some((thread, rest)) = line.split_once(' ') else { continue };
+        let rest = rest.trim_start();
+        if let Some(beginning) = rest.strip_suffix(" <unfinished ...>") {
+            begun.insert(thread, beginning);
+        } else if let Some((_, end)) = rest.split_once(" resumed>") {
+            let whole = format!("{}{end}", begun.remove(thread).unwrap_or_default());
+            calls.extend(parse(&whole));
+        } else {
+            calls.extend(parse(rest));
+        }
+    }
+    calls
+}
+
+fn parse(call: &str) -> Option<Call> {
+    let (name, arguments) = call.split_once('(')?;
     let result = call.rsplit_once(" = ")?.1.split_whitespace().next()?.parse().ok()?;
-    Some((name, rest, result))
+    Some((name.to_owned(), arguments.to_owned(), result))
 }
 
 #[test]
@@ -46,9 +67,9 @@ fn no_record_byte_enters_user_space() {
     cluster.broker.process().signal(libc::SIGTERM);
     let text = String::from_utf8_lossy(&fs::read(&trace).expect("a trace")).into_owned();
     let (mut sent, mut read_calls, mut send_calls, mut written) = (0, 0, 0, 0);
-    for (name, arguments, result) in text[mark..].lines().filter_map(parse) {
+    for (name, arguments, result) in calls(&text[mark..]) {
         let of_log = arguments.split(',').next().is_some_and(|first| first.contains(".log>"));
-        match name {
+        match name.as_str() {
             "sendfile" if arguments.contains("/t-0/") => {
                 sent += result.max(0);
                 send_calls += 1;

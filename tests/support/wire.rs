@@ -185,15 +185,23 @@ impl Wire {
     }
 
     /// All values from `offset` to the high watermark, with their offsets.
-    pub fn read_values(&mut self, topic: &str, partition: i32, mut offset: i64) -> Vec<(i64, String)> {
+    pub fn read_values(&mut self, topic: &str, partition: i32, offset: i64) -> Vec<(i64, String)> {
+        let read = self.try_read_values(topic, partition, offset);
+        read.unwrap_or_else(|error| panic!("fetching {topic}-{partition} from {offset}: error {error}"))
+    }
+
+    /// As [`Wire::read_values`], but answers the error code of a fetch that fails.
+    pub fn try_read_values(&mut self, topic: &str, partition: i32, mut offset: i64) -> Result<Vec<(i64, String)>, i16> {
         let mut values = Vec::new();
         loop {
             let fetched = wait_for(&format!("a leader of {topic}-{partition}"), PATIENCE, || {
                 Some(self.fetch(topic, partition, offset, 1 << 20)).filter(|f| !NOT_LED.contains(&f.error))
             });
-            assert_eq!(fetched.error, 0, "fetching {topic}-{partition} at {offset}");
+            if fetched.error != 0 {
+                return Err(fetched.error);
+            }
             if offset >= fetched.high_watermark {
-                return values;
+                return Ok(values);
             }
             let before = values.len();
             for (at, value) in decode(fetched.records) {
@@ -275,7 +283,7 @@ pub fn fetch_request(
 
 /// One uncompressed batch of these values.
 pub fn batch(values: &[&str]) -> Bytes {
-    batch_of(values, -1, -1, 0)
+    batch_of(values, -1, -1, -1)
 }
 
 /// As [`batch`], from an idempotent producer when `producer_id` is not -1.
@@ -293,7 +301,8 @@ pub fn batch_of(values: &[&str], producer_id: i64, producer_epoch: i16, first_se
             timestamp_type: TimestampType::Creation,
             timestamp: now,
             offset: index as i64,
-            sequence: if producer_id < 0 { -1 } else { first_sequence + index as i32 },
+            // The encoder begins another batch where these do not follow one another.
+            sequence: first_sequence + index as i32,
             key: None,
             value: Some(Bytes::copy_from_slice(value.as_bytes())),
             headers: IndexMap::new(),
