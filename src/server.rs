@@ -101,6 +101,28 @@ pub fn control_runtime() -> anyhow::Result<Runtime> {
         .context("the system gives no threads")
 }
 
+/// What a broker stands on: its logs are loaded, its ports bound, ZooKeeper is there.
+struct Ground {
+    clock: Arc<dyn Clock>,
+    logs: Arc<LogManager>,
+    sockets: SocketServer,
+    zk: ZkClient,
+    cluster_id: String,
+}
+
+/// A start that failed once the logs were loaded leaves them as after an orderly stop, and nothing in ZooKeeper.
+async fn give_up(logs: Arc<LogManager>, zk: Option<ZkClient>) {
+    let close = tokio::task::spawn_blocking(move || {
+        logs.shutdown(logs.previous_broker_epoch().unwrap_or(BrokerEpoch::NONE));
+    });
+    if let Err(error) = close.await {
+        warn!("the logs were not closed in order: {error}");
+    }
+    if let Some(zk) = zk {
+        zk.close().await;
+    }
+}
+
 /// A running broker.
 pub struct Server {
     context: Arc<Context>,
@@ -119,30 +141,41 @@ impl Server {
     pub async fn start(config: BrokerConfig, control: Handle) -> anyhow::Result<Self> {
         resources::raise_open_files();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let log_manager = Arc::new(LogManager::open(parts::log_options(&config))?);
-        let mut sockets = SocketServer::bind(&settings::endpoints(&config), settings::sockets(&config)?)?;
-        let threads = NetworkThreads::start("network", parts::positive(config.num_network_threads))
-            .context("the system gives no threads")?;
-        let (zk, loaded) = tokio::join!(parts::connect_zookeeper(&config), load(&config, &log_manager, &clock));
-        let (zk, cluster_id) = zk?;
+        let logs = Arc::new(LogManager::open(parts::log_options(&config))?);
+        parts::check_broker_id(&config, &logs)?;
+        let sockets = SocketServer::bind(&settings::endpoints(&config), settings::sockets(&config)?)?;
+        let (zk, loaded) = tokio::join!(parts::connect_zookeeper(&config), load(&config, &logs, &clock));
         loaded?;
-        let broker_id = parts::broker_id(&config, &log_manager, &zk).await?;
-        log_manager.check_ids(broker_id, &cluster_id)?;
+        let session = zk.as_ref().ok().map(|(zk, _)| zk.clone());
+        let built = match zk {
+            Ok((zk, cluster_id)) => {
+                let ground = Ground { clock, logs: Arc::clone(&logs), sockets, zk, cluster_id };
+                Self::build(ground, config, control).await
+            }
+            Err(error) => Err(error),
+        };
+        if built.is_err() {
+            give_up(logs, session).await;
+        }
+        built
+    }
 
-        let configs = Arc::new(config_changes::ZkTopicConfigs::new(zk.clone()));
-        let log_manager_for_shutdown = Arc::clone(&log_manager);
-        let manager =
-            Arc::new(ReplicaManager::new(broker_id, &config, Arc::clone(&clock), log_manager_for_shutdown, configs));
+    async fn build(ground: Ground, config: BrokerConfig, control: Handle) -> anyhow::Result<Self> {
+        let Ground { clock, logs, mut sockets, zk, cluster_id } = ground;
+        let broker_id = parts::broker_id(&config, &logs, &zk).await?;
+        logs.check_ids(broker_id, &cluster_id)?;
+        let source = Arc::new(config_changes::ZkTopicConfigs::new(zk.clone()));
+        let manager = Arc::new(ReplicaManager::new(broker_id, &config, Arc::clone(&clock), Arc::clone(&logs), source));
         let topic_configs = config_changes::ConfigChanges::new(zk.clone(), Arc::clone(&manager));
         topic_configs.load_all().await.context("the topics' configurations cannot be read from ZooKeeper")?;
         let group_log = Arc::new(ReplicaLog::new(Arc::clone(&manager)));
         let groups = GroupCoordinator::new(settings::groups(&config), group_log, Arc::clone(&clock), control.clone());
         manager.set_listener(Box::new(upward::Upward::new(Arc::clone(&groups))));
-        failures::watch(&log_manager, &manager, &zk, &control);
+        failures::watch(&logs, &manager, &zk, &control);
 
         let info = settings::broker_info(&config, broker_id, &sockets)?;
-        let registration =
-            Arc::new(Registration::new(zk.clone(), info, parts::session_file(&log_manager), Arc::clone(&clock)));
+        let file = parts::session_file(&logs);
+        let registration = Arc::new(Registration::new(zk.clone(), info, file, Arc::clone(&clock)));
         manager.set_broker_epoch(registration.register().await?);
         let (controller, controller_task) = controller::start(
             control_plane::controller_config(&config, broker_id),
@@ -151,24 +184,26 @@ impl Server {
             Arc::new(control_plane::ControlChannel::new(&config, Arc::clone(&manager))),
             Arc::clone(&clock),
         );
+        let mut tasks = background::start(&config, &manager, &control);
+        tasks.push(control.spawn(topic_configs.run()));
+        tasks.push(control.spawn(Arc::clone(&registration).keep()));
+        tasks.push(control.spawn(follow_epoch(registration.epoch(), Arc::clone(&manager))));
+        tasks.push(control.spawn(Arc::clone(&groups).run()));
+        let threads = NetworkThreads::start("network", parts::positive(config.num_network_threads))
+            .context("the system gives no threads")?;
         let context = Arc::new(Context {
             broker_id,
             cluster_id,
-            config: config.clone(),
+            fetch_sessions: FetchSessions::new(parts::positive(config.max_incremental_fetch_session_cache_slots)),
+            config,
             zk: zk.clone(),
             controller,
             clock,
             control: control.clone(),
-            replica_manager: Arc::clone(&manager),
-            fetch_sessions: FetchSessions::new(parts::positive(config.max_incremental_fetch_session_cache_slots)),
+            replica_manager: manager,
             producer_ids: ProducerIds::new(Arc::new(ZkBlocks::new(zk.clone(), broker_id))),
-            groups: Arc::clone(&groups),
+            groups,
         });
-        let mut tasks = background::start(&config, &manager, &control);
-        tasks.push(control.spawn(topic_configs.run()));
-        tasks.push(control.spawn(Arc::clone(&registration).keep()));
-        tasks.push(control.spawn(follow_epoch(registration.epoch(), manager)));
-        tasks.push(control.spawn(groups.run()));
         let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&context)));
         sockets.start(&control, &threads.handles(), dispatcher).context("the listeners cannot be started")?;
         Ok(Self { context, sockets, threads, zk, tasks, controller_task })

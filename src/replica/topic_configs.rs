@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use futures::future::join_all;
 use parking_lot::RwLock;
 
 use crate::config::broker::BrokerConfig;
@@ -15,6 +16,9 @@ use crate::config::topic::{CompressionType, TimestampType, TopicConfig};
 use crate::log::log_config::LogConfig;
 use crate::protocol::compress::{Codec, Compression};
 use crate::protocol::validate;
+
+/// So many topics are asked for before the first answer must be there.
+const LOOKUPS_AT_ONCE: usize = 256;
 
 /// A topic's overrides, key to value.
 pub type Overrides = BTreeMap<String, String>;
@@ -130,13 +134,17 @@ impl TopicConfigs {
 
     /// Looks up what is not known yet. A failure is logged, and the defaults hold until the next change comes.
     pub async fn learn(&self, topics: &[Arc<str>]) {
-        for topic in topics {
-            if self.known.read().contains_key(topic) {
-                continue;
-            }
-            match self.source.overrides(topic).await {
-                Ok(overrides) => drop(self.set_overrides(topic, &overrides)),
-                Err(error) => tracing::warn!("the configuration of topic {topic} could not be read: {error}"),
+        let unknown: Vec<&Arc<str>> = {
+            let known = self.known.read();
+            topics.iter().filter(|topic| !known.contains_key(&***topic)).collect()
+        };
+        for some in unknown.chunks(LOOKUPS_AT_ONCE) {
+            let found = join_all(some.iter().map(|topic| self.source.overrides(topic))).await;
+            for (topic, overrides) in some.iter().zip(found) {
+                match overrides {
+                    Ok(overrides) => drop(self.set_overrides(topic, &overrides)),
+                    Err(error) => tracing::warn!("the configuration of topic {topic} could not be read: {error}"),
+                }
             }
         }
     }

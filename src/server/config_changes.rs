@@ -145,3 +145,58 @@ impl ConfigChanges {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::SystemClock;
+    use crate::base::ids::BrokerId;
+    use crate::config::broker::BrokerConfig;
+    use crate::log::manager::{LogManager, ManagerOptions};
+    use crate::zk::backend::CreateMode;
+    use crate::zk::memory::MemoryZk;
+    use std::time::Duration;
+
+    fn manager(dir: &std::path::Path, zk: &ZkClient) -> Arc<ReplicaManager> {
+        let config = BrokerConfig::default();
+        let logs = Arc::new(LogManager::open(ManagerOptions::new([dir])).expect("a log dir"));
+        let source = Arc::new(ZkTopicConfigs::new(zk.clone()));
+        Arc::new(ReplicaManager::new(BrokerId(0), &config, Arc::new(SystemClock), logs, source))
+    }
+
+    async fn set(zk: &ZkClient, topic: &str, segment_bytes: i32) {
+        let overrides = BTreeMap::from([("segment.bytes".to_owned(), segment_bytes.to_string())]);
+        let path = configs::path(EntityType::Topics, topic);
+        if zk.create_recursive(&path, &configs::encode(&overrides)).await.is_err() {
+            zk.set(&path, &configs::encode(&overrides), None).await.expect("set");
+        }
+    }
+
+    #[tokio::test]
+    async fn notifications_change_what_topics_act_on() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let zk = ZkClient::connect(Arc::new(MemoryZk::new()), Duration::from_secs(5)).await.expect("a session");
+        zk.ensure_path(configs::CHANGES_PATH).await.expect("made");
+        set(&zk, "a", 1_000_000).await;
+        let manager = manager(dir.path(), &zk);
+        let changes = ConfigChanges::new(zk.clone(), Arc::clone(&manager));
+        changes.load_all().await.expect("read");
+        let segment_bytes = |topic: &str| manager.configs().get(topic).log.segment_bytes;
+        assert_eq!((segment_bytes("a"), segment_bytes("b")), (1_000_000, 1 << 30));
+
+        let running = tokio::spawn(changes.run());
+        set(&zk, "a", 2_000_000).await;
+        set(&zk, "b", 3_000_000).await;
+        for topic in ["a", "b"] {
+            let change = configs::encode_change(&format!("topics/{topic}"));
+            zk.create(&configs::change_path_prefix(), &change, CreateMode::PersistentSequential).await.expect("told");
+        }
+        let seen = async {
+            while (segment_bytes("a"), segment_bytes("b")) != (2_000_000, 3_000_000) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), seen).await.expect("the changes are seen");
+        running.abort();
+    }
+}

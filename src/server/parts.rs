@@ -51,6 +51,19 @@ pub async fn connect_zookeeper(config: &BrokerConfig) -> anyhow::Result<(ZkClien
     Ok((zk, id))
 }
 
+/// Refuses log dirs of another broker before anything in them is touched.
+pub fn check_broker_id(config: &BrokerConfig, logs: &LogManager) -> anyhow::Result<()> {
+    let id = BrokerId(config.broker_id);
+    let other = logs.stored_ids().into_iter().find_map(|(dir, meta)| Some((dir, meta.broker_id.filter(|o| *o != id)?)));
+    match other {
+        Some((dir, other)) if id.get() >= 0 => bail!(
+            "{} belongs to broker.id {other}, but this broker has {id}: correct broker.id or log.dirs",
+            dir.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// This broker's id: `broker.id`, or what the log dirs say, or a fresh one from ZooKeeper.
 pub async fn broker_id(config: &BrokerConfig, logs: &LogManager, zk: &ZkClient) -> anyhow::Result<BrokerId> {
     if config.broker_id >= 0 {

@@ -1,9 +1,11 @@
 //! Produce: error codes, acks, idempotent producers.
 
 use barnabas::base::error::ErrorCode;
+use barnabas::base::ids::Offset;
 use barnabas::network::Outcome;
 use barnabas::protocol::builder::BatchSpec;
-use barnabas::protocol::compress::Codec;
+use barnabas::protocol::compress::{Codec, Compression};
+use barnabas::protocol::legacy::LegacyBuilder;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::ProduceResponse;
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
@@ -25,6 +27,20 @@ async fn offsets_go_up_in_every_version() {
             assert_eq!((answer.error_code, answer.base_offset), (0, expected), "version {version}");
             expected += 3;
         }
+    }
+}
+
+#[tokio::test]
+async fn old_message_sets_are_taken_and_become_batches() {
+    let broker = Broker::start().await;
+    broker.topic("a", 1).await;
+    for (version, magic, expected) in [(0, 0, 0), (1, 0, 2), (2, 1, 4)] {
+        let mut set = LegacyBuilder::new(magic, Compression::default(), None);
+        set.append(Offset(0), 1000, Some(b"k"), Some(b"one"));
+        set.append(Offset(1), 1001, None, None);
+        let records = set.build().expect("a message set");
+        let answer = only(broker.call(version, &produce_request("a", 0, 1, records)).await);
+        assert_eq!((answer.error_code, answer.base_offset), (0, expected), "version {version}");
     }
 }
 
