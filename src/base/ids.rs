@@ -16,10 +16,10 @@ macro_rules! number {
                 self.0
             }
 
-            /// The value that follows this one.
+            /// The value that follows this one. Wraps, as in Java: bytes from outside may hold any number.
             #[must_use]
             pub const fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.wrapping_add(1))
             }
         }
 
@@ -83,15 +83,15 @@ impl Offset {
     /// The first offset of a log.
     pub const ZERO: Self = Self(0);
 
-    /// The offset `count` records on.
+    /// The offset `count` records on. Wraps, as in Java.
     #[must_use]
     pub const fn plus(self, count: i64) -> Self {
-        Self(self.0 + count)
+        Self(self.0.wrapping_add(count))
     }
 
-    /// How many offsets lie from `earlier` to here.
+    /// How many offsets lie from `earlier` to here. Wraps, as in Java.
     pub const fn since(self, earlier: Self) -> i64 {
-        self.0 - earlier.0
+        self.0.wrapping_sub(earlier.0)
     }
 }
 

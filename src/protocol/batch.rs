@@ -112,7 +112,8 @@ impl BatchHeader {
             return None;
         }
         let length = i32::from_be_bytes(field(bytes, 8));
-        let attributes = i16::from(bytes[17] & 0x0f);
+        // Magic 0 has no timestamp and so no type of it.
+        let attributes = i16::from(bytes[17] & if magic == 0 { 0x07 } else { 0x0f });
         let timestamp = if magic == 0 { -1 } else { i64::from_be_bytes(field(bytes, 18)) };
         Some(Self {
             base_offset: Offset(i64::from_be_bytes(field(bytes, 0))),

@@ -20,8 +20,8 @@ pub enum ShapeError {
     /// The bytes end inside a field, or a length in them goes beyond their end.
     #[error("the request ends inside a field, at byte {0}")]
     Truncated(usize),
-    /// A known tagged field does not fill the length it claims.
-    #[error("a tagged field does not have the length it claims, at byte {0}")]
+    /// A tag above the largest i32, or a known tagged field that does not fill the length it claims.
+    #[error("a tagged field is not what it claims to be, at byte {0}")]
     Tag(usize),
     /// It would take far more memory than its bytes.
     #[error("the request would decode into more than {0} bytes")]
@@ -259,6 +259,9 @@ impl Walker<'_> {
         let mut unknown = cost::FIRST_TAG;
         for _ in 0..count {
             let tag = self.varint()?;
+            if i32::try_from(tag).is_err() {
+                return Err(ShapeError::Tag(self.at));
+            }
             let size = self.varint()? as usize;
             let known = fields.iter().find(|field| field.tag == Some(tag) && field.is_in(self.version));
             let Some(field) = known else {

@@ -305,7 +305,7 @@ pub fn validate_and_assign(records: Bytes, ctx: &ValidateContext) -> Result<Vali
 /// changed; a torn batch at the end is dropped. That offsets continue the log is for the log to check.
 ///
 /// # Errors
-/// [`ErrorCode::CorruptMessage`], or [`ErrorCode::InvalidRecord`] where offsets do not increase.
+/// [`ErrorCode::CorruptMessage`], or [`ErrorCode::InvalidRecord`] where offsets are negative or do not increase.
 pub fn validate_replicated(records: &Bytes) -> Result<Validated, ValidateError> {
     let mut batches = SmallVec::new();
     let mut result = empty(&ValidateContext::default());
@@ -313,6 +313,9 @@ pub fn validate_replicated(records: &Bytes) -> Result<Validated, ValidateError> 
     for entry in batch::entries(records) {
         let (header, bytes) = entry?;
         check_crc(&header, bytes)?;
+        if header.base_offset.get() < 0 || header.last_offset() < header.base_offset {
+            return Err(ValidateError::invalid(format!("a batch claims to begin at {}", header.base_offset)));
+        }
         if last.is_some_and(|last| header.last_offset() <= last) {
             return Err(ValidateError::invalid(format!("offsets do not increase at {}", header.base_offset)));
         }
