@@ -306,9 +306,12 @@ impl<E: IndexEntry> Index<E> {
         self.write_pending(&mut state, path)?;
         if let (count, Some(file)) = self.loaded(&mut state, || path.to_path_buf(), Disk::Wait)? {
             let kept = if count == 0 { 0 } else { search(&file, count, keep, Disk::Wait)?.0 };
-            file.set_len(u64::from(kept) * E::SIZE as u64)?;
+            let wanted = u64::from(kept) * E::SIZE as u64;
+            if file.metadata()?.len() != wanted {
+                file.set_len(wanted)?;
+                state.dirty = true;
+            }
             state.on_disk = Some(kept);
-            state.dirty = true;
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ struct Removal {
 pub struct LogDir {
     path: PathBuf,
     offline: AtomicBool,
+    checkpoint_wanted: AtomicBool,
     listener: OnceLock<FailureListener>,
     // Held for pushes and drains only, never across I/O.
     removals: Mutex<Vec<Removal>>,
@@ -40,6 +41,7 @@ impl LogDir {
         Self {
             path: path.into(),
             offline: AtomicBool::new(false),
+            checkpoint_wanted: AtomicBool::new(false),
             listener: OnceLock::new(),
             removals: Mutex::new(Vec::new()),
         }
@@ -77,10 +79,24 @@ impl LogDir {
 
     /// Passes a result on; a failure of the disk takes the log dir offline on the way.
     pub fn watch<T>(&self, result: Result<T, LogError>) -> Result<T, LogError> {
-        if let Err(error @ LogError::Storage { .. }) = &result {
-            self.take_offline(&error.to_string());
+        match &result {
+            Err(error @ LogError::Storage { source, .. }) if is_out_of_files(source) => {
+                tracing::error!("{error}: raise the limit of open files (ulimit -n) of the broker");
+            }
+            Err(error @ LogError::Storage { .. }) => self.take_offline(&error.to_string()),
+            _ => {}
         }
         result
+    }
+
+    /// Asks for the recovery points to be checkpointed soon, because one of them fell.
+    pub(crate) fn want_checkpoint(&self) {
+        self.checkpoint_wanted.store(true, Ordering::Release);
+    }
+
+    /// Whether a checkpoint was asked for since the last call.
+    pub(crate) fn take_checkpoint_wanted(&self) -> bool {
+        self.checkpoint_wanted.swap(false, Ordering::AcqRel)
     }
 
     /// Has `path` removed at `due_ms`, by [`LogDir::remove_due`].
@@ -97,6 +113,11 @@ impl LogDir {
         }
         due.len()
     }
+}
+
+/// Whether the process or the system has no descriptor left, which is no fault of the disk.
+fn is_out_of_files(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// Removes a file, or a folder with all that is in it. What is gone already is fine.

@@ -238,6 +238,7 @@ impl LogManager {
                 Ok(log) => {
                     let log = Arc::new(log);
                     self.logs.write().insert(tp.clone(), log.clone());
+                    self.forget_predecessor(tp, &log_dir);
                     tracing::debug!(partition = %tp, "created a log in {}", log_dir.path().display());
                     return Ok(log);
                 }
@@ -245,6 +246,24 @@ impl LogManager {
                 Err(LogError::Storage { .. } | LogError::Offline(_)) if log_dir.is_offline() => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// The checkpoints may still speak of a deleted partition of the same name; after a crash they would be taken for
+    /// this one's.
+    fn forget_predecessor(&self, tp: &TopicPartition, log_dir: &Arc<LogDir>) {
+        let Some(dir) = self.dirs.iter().find(|dir| Arc::ptr_eq(&dir.log_dir, log_dir)) else { return };
+        let known = {
+            let written = dir.written.lock();
+            let names = |offsets: &Option<Vec<(TopicPartition, Offset)>>| {
+                let above = |at: usize| offsets.as_ref().is_some_and(|o| o[at].1 > Offset::ZERO);
+                let found = offsets.as_ref().and_then(|o| o.binary_search_by(|(known, _)| known.cmp(tp)).ok());
+                found.is_some_and(above)
+            };
+            names(&written.recovery_points) || names(&written.log_starts)
+        };
+        if known {
+            self.checkpoint_dir(dir);
         }
     }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, Offset, TopicId, TopicPartition};
 use crate::log::epochs::LeaderEpochs;
 use crate::log::error::LogError;
@@ -46,6 +47,8 @@ pub struct PartitionLog {
     topic_id: Mutex<Option<TopicId>>,
     /// Set once the folder has been renamed for deletion or the log was closed: nothing is written any more.
     closed: AtomicBool,
+    // Held across a flush, so that no second one takes its segments for flushed before they are.
+    flushing: Mutex<()>,
     pub(super) writer: Mutex<Writer>,
     pub(super) shared: Mutex<Shared>,
 }
@@ -148,6 +151,7 @@ impl PartitionLog {
             config: RwLock::new(params.config.clone()),
             topic_id: Mutex::new(topic_id),
             closed: AtomicBool::new(false),
+            flushing: Mutex::new(()),
             writer: Mutex::new(writer),
             shared: Mutex::new(shared),
         }
@@ -192,7 +196,7 @@ impl PartitionLog {
         match *known {
             Some(known) if known == id => Ok(()),
             Some(known) => Err(LogError::refused(
-                crate::base::error::ErrorCode::InconsistentTopicId,
+                ErrorCode::InconsistentTopicId,
                 format!("{} has topic id {known} on disk, not {id}", self.tp),
             )),
             None => {
@@ -207,6 +211,25 @@ impl PartitionLog {
     pub(super) fn check_writable(&self) -> Result<(), LogError> {
         self.log_dir.check_online()?;
         if self.is_closed() { Err(LogError::Offline(self.dir.to_path_buf())) } else { Ok(()) }
+    }
+
+    /// Passes on what came of reading or flushing a segment. That its files were deleted meanwhile is no fault of the
+    /// disk; anything else takes the log dir offline.
+    pub(super) fn watch_segment<T>(
+        &self,
+        segment: &Segment,
+        what: &'static str,
+        result: std::io::Result<T>,
+    ) -> Result<T, LogError> {
+        match result {
+            Ok(value) => Ok(value),
+            Err(_) if self.is_closed() => Err(LogError::Offline(self.dir.to_path_buf())),
+            Err(error) if segment.is_deleted() => Err(LogError::refused(
+                ErrorCode::OffsetOutOfRange,
+                format!("segment {} of {} was deleted meanwhile: {error}", segment.base_offset(), self.tp),
+            )),
+            Err(error) => self.log_dir.watch(Err(LogError::storage(what, &segment.path(files::LOG), error))),
+        }
     }
 
     /// Whether it was closed or deleted.

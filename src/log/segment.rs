@@ -406,6 +406,11 @@ impl Segment {
         self.deleted.store(true, Ordering::Release);
     }
 
+    /// Whether its files are gone, or about to go.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
     /// Renames its files to `*.deleted` and says what they are called now.
     pub(crate) fn rename_deleted(&self) -> io::Result<Vec<PathBuf>> {
         self.mark_deleted();

@@ -35,9 +35,36 @@ impl LogManager {
     /// Flushes what is due (every second or so): segments that were rolled, logs whose `flush.ms` is over, logs that
     /// have been idle for long. Waits for the disk, so it belongs on a thread that may block.
     pub fn run_flushes(&self, now_ms: i64) {
-        for log in self.all() {
-            log_failure(&log, "flush", log.flush_if_due(now_ms, IDLE_MS));
+        for dir in self.live_dirs() {
+            let mut idle = Vec::new();
+            for log in self.logs_in(&dir.log_dir) {
+                log_failure(&log, "flush", log.flush_if_due(now_ms));
+                if let Some(since) = log.idle_since(now_ms, IDLE_MS) {
+                    idle.push((log, since));
+                }
+            }
+            if idle.len() > super::stop::SYNC_WHOLE_FILE_SYSTEM {
+                let logs: Vec<_> = idle.iter().map(|(log, _)| log).collect();
+                if let Err(error) = dir.log_dir.watch(super::stop::sync_all(dir, &logs)) {
+                    tracing::error!("flush failed: {error}");
+                }
+            }
+            for (log, since) in idle {
+                log_failure(&log, "flush", log.rest(since));
+            }
+            if dir.log_dir.take_checkpoint_wanted() {
+                self.checkpoint_dir(dir);
+            }
         }
+    }
+
+    /// Writes the recovery points and log start offsets of one log dir.
+    pub(super) fn checkpoint_dir(&self, dir: &ManagedDir) {
+        let points = self.offsets_in(dir, |log| Some(log.recovery_point()));
+        let starts = self.offsets_in(dir, |log| log.start_above_first_segment());
+        let mut written = dir.written.lock();
+        write_if_changed(dir, files::RECOVERY_POINTS, points, &mut written.recovery_points);
+        write_if_changed(dir, files::LOG_STARTS, starts, &mut written.log_starts);
     }
 
     /// Gives back the descriptors of old segments that nobody reads any more (every half minute or so).

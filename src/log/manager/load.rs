@@ -141,6 +141,12 @@ impl LogManager {
         *dir.previous_epoch.lock() = clean.and_then(|clean| clean.broker_epoch);
         let recovery_points = read_checkpoint(path, files::RECOVERY_POINTS, "all logs are checked as a whole");
         let log_starts = read_checkpoint(path, files::LOG_STARTS, "logs start with their first segments");
+        // In the order of the map, which is that of the names.
+        *dir.written.lock() = super::Written {
+            recovery_points: Some(recovery_points.iter().map(|(tp, offset)| (tp.clone(), *offset)).collect()),
+            log_starts: Some(log_starts.iter().map(|(tp, offset)| (tp.clone(), *offset)).collect()),
+            high_watermarks: None,
+        };
         let mut configs: std::collections::HashMap<Arc<str>, Arc<LogConfig>> = std::collections::HashMap::new();
         let mut jobs = Vec::new();
         for (name, entry) in folders(path)? {

@@ -10,7 +10,7 @@ use crate::log::meta;
 use crate::log::partition_log::PartitionLog;
 
 /// With more dirty logs than this, one sync of the file system is cheaper than one for each file.
-const SYNC_WHOLE_FILE_SYSTEM: usize = 16;
+pub(super) const SYNC_WHOLE_FILE_SYSTEM: usize = 16;
 
 impl LogManager {
     /// Brings everything to the disk, writes the checkpoints and the mark of an orderly stop (with `broker_epoch`), and
@@ -45,13 +45,22 @@ fn close_all(dir: &ManagedDir, logs: &[Arc<PartitionLog>]) -> Result<(), LogErro
         log.write_out()?;
     }
     if dirty.len() > SYNC_WHOLE_FILE_SYSTEM {
-        let marks: Vec<_> = dirty.iter().map(|log| log.sync_mark()).collect();
-        let path = dir.log_dir.path();
-        let root = File::open(path).during("open", path)?;
-        nix::unistd::syncfs(&root).map_err(std::io::Error::from).during("sync the file system of", path)?;
-        for (log, (end, truncations)) in dirty.iter().zip(marks) {
-            log.mark_synced(end, truncations);
-        }
+        sync_all(dir, &dirty)?;
     }
     logs.iter().try_for_each(|log| log.close())
+}
+
+/// Brings many logs to the disk with one sync of the file system.
+pub(super) fn sync_all(dir: &ManagedDir, logs: &[&Arc<PartitionLog>]) -> Result<(), LogError> {
+    for log in logs {
+        log.write_out()?;
+    }
+    let marks: Vec<_> = logs.iter().map(|log| log.sync_mark()).collect();
+    let path = dir.log_dir.path();
+    let root = File::open(path).during("open", path)?;
+    nix::unistd::syncfs(&root).map_err(std::io::Error::from).during("sync the file system of", path)?;
+    for (log, (end, truncations)) in logs.iter().zip(marks) {
+        log.mark_synced(end, truncations);
+    }
+    Ok(())
 }

@@ -98,6 +98,87 @@ fn new_partitions_go_to_the_emptiest_log_dir() {
     assert_eq!(counts, [5, 5]);
 }
 
+#[test]
+fn a_partition_created_anew_does_not_inherit_its_predecessors_checkpoints() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = manager(dir.path());
+    let log = create(&first, 0);
+    for _ in 0..10 {
+        append(&log, &Spec::default());
+    }
+    log.update_high_watermark(Offset(10));
+    log.maybe_increment_log_start_offset(Offset(5)).unwrap();
+    log.flush().unwrap();
+    first.checkpoint_recovery_points();
+    first.checkpoint_log_starts();
+    first.delete(log.topic_partition(), 1).unwrap();
+    append(&create(&first, 0), &Spec::default());
+    drop(first);
+    let second = manager(dir.path());
+    let log = create(&second, 0);
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(0), Offset(1)));
+}
+
+/// Readers, a writer, retention, truncation, flushes and at last a deletion at once: nobody takes a file that was deleted
+/// meanwhile for a failure of the disk, and readers see whole batches only.
+#[test]
+fn everything_at_once() {
+    use crate::log::partition_log::ReadUpTo;
+    use crate::log::partition_log::tests::bytes_of;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let dir = tempfile::tempdir().unwrap();
+    let manager = manager(dir.path());
+    let config = Arc::new(LogConfig {
+        segment_bytes: 2000,
+        index_interval_bytes: 200,
+        retention_bytes: 10_000,
+        file_delete_delay_ms: 0,
+        ..LogConfig::default()
+    });
+    let tp = TopicPartition::new("t", 0);
+    let log = manager.get_or_create(&tp, None, config, true, 1).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for reader in 0..2 {
+            let (log, done) = (&log, &done);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    let offset = if reader == 0 { log.log_start_offset() } else { log.log_end_offset().plus(-3) };
+                    let up_to = if reader == 0 { ReadUpTo::HighWatermark } else { ReadUpTo::LogEnd };
+                    if let Ok(read) = log.read(offset, 1, true, up_to)
+                        && read.data.is_some()
+                    {
+                        let bytes = bytes_of(&read);
+                        assert!(crate::protocol::batch::entry_is_valid(&bytes), "{} bytes at {offset}", bytes.len());
+                    }
+                    let _ = log.offset_for_timestamp(1);
+                    let _ = log.max_timestamp_offset();
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                manager.run_flushes(i64::MAX);
+                manager.close_unused_files();
+                manager.run_retention(1);
+                manager.remove_due(1);
+                manager.checkpoint_recovery_points();
+            }
+        });
+        for n in 0..1500 {
+            append(&log, &Spec { value: 100, ..Spec::default() });
+            log.update_high_watermark(Offset(i64::MAX));
+            if n % 400 == 399 {
+                log.truncate_fully_and_start_at(log.log_end_offset().plus(10), 1).unwrap();
+            }
+        }
+        manager.delete(&tp, 1).unwrap();
+        manager.remove_due(1);
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(!manager.log_dirs()[0].is_offline());
+}
+
 /// How long 4,000 partitions take; run with `cargo test --release -- --ignored four_thousand --nocapture`.
 #[test]
 #[ignore = "a measurement"]

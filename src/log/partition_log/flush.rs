@@ -33,6 +33,7 @@ impl PartitionLog {
     /// Like [`PartitionLog::flush`], for the segments that begin below `offset`: those rolled already, for example.
     pub fn flush_to(&self, offset: Offset) -> Result<(), LogError> {
         self.log_dir.check_online()?;
+        let _flushing = self.flushing.lock();
         let (segments, truncations, end) = {
             let shared = self.shared.lock();
             let end = shared.log_end.min(offset);
@@ -44,13 +45,19 @@ impl PartitionLog {
             (shared.segments[from..below].to_vec(), shared.truncations, end)
         };
         self.write_epochs(Sync::Now)?;
-        for segment in &segments {
-            self.log_dir.watch(segment.sync().during("flush", &segment.path(files::LOG)))?;
+        for segment in segments.iter().filter(|segment| !segment.is_deleted()) {
+            match self.watch_segment(segment, "flush", segment.sync()) {
+                Err(_) if segment.is_deleted() => {}
+                result => result?,
+            }
         }
         if std::mem::take(&mut self.writer.lock().dir_dirty) {
             // The folder itself may be new, too.
-            self.log_dir.watch(checkpoint::sync_dir(&self.dir))?;
-            self.log_dir.watch(checkpoint::sync_dir(self.log_dir.path()))?;
+            let synced = checkpoint::sync_dir(&self.dir).and_then(|()| checkpoint::sync_dir(self.log_dir.path()));
+            if self.is_closed() {
+                return Ok(());
+            }
+            self.log_dir.watch(synced)?;
         }
         self.raise_recovery_point(end, truncations);
         Ok(())
@@ -71,6 +78,9 @@ impl PartitionLog {
     }
 
     pub(super) fn write_epochs_locked(&self, sync: Sync) -> Result<(), LogError> {
+        if self.is_closed() {
+            return Ok(());
+        }
         let entries = {
             let mut shared = self.shared.lock();
             if !shared.epochs.is_dirty() {
@@ -93,6 +103,9 @@ impl PartitionLog {
     pub(in crate::log) fn write_out(&self) -> Result<(), LogError> {
         self.log_dir.check_online()?;
         let mut writer = self.writer.lock();
+        if self.is_closed() {
+            return Ok(());
+        }
         let (active, end) = {
             let shared = self.shared.lock();
             (shared.active().clone(), shared.log_end)
@@ -111,6 +124,8 @@ impl PartitionLog {
 
     /// Notes that the whole file system was synced after [`PartitionLog::write_out`].
     pub(in crate::log) fn mark_synced(&self, to: Offset, truncations: u64) {
+        // No append may come between the look at the log end and the marks.
+        let mut writer = self.writer.lock();
         let segments = {
             let shared = self.shared.lock();
             if shared.log_end != to || shared.truncations != truncations {
@@ -118,6 +133,7 @@ impl PartitionLog {
             }
             shared.segments[shared.segment_index(shared.recovery_point)..].to_vec()
         };
+        writer.dir_dirty = false;
         segments.iter().for_each(|segment| segment.mark_synced());
         self.raise_recovery_point(to, truncations);
     }
@@ -154,18 +170,16 @@ impl PartitionLog {
         let _writer = self.writer.lock();
         let segments = self.shared.lock().segments.clone();
         for segment in segments {
-            self.log_dir.watch(segment.close_files().during("close", &segment.path(files::LOG)))?;
+            self.watch_segment(&segment, "close", segment.close_files())?;
         }
         Ok(())
     }
 
-    /// Flushes what is due: rolled segments, everything once `flush.ms` is over or nothing was appended for `idle_ms`.
-    /// An idle log gives its descriptors and buffers back.
-    pub(in crate::log) fn flush_if_due(&self, now_ms: i64, idle_ms: i64) -> Result<(), LogError> {
+    /// Flushes what is due: rolled segments, and everything once `flush.ms` is over.
+    pub(in crate::log) fn flush_if_due(&self, now_ms: i64) -> Result<(), LogError> {
         if self.is_closed() || self.log_dir.is_offline() {
             return Ok(());
         }
-        let last_append_ms = self.last_append_ms();
         let (rolled, active_base, last_flush_ms, dirty) = {
             let shared = self.shared.lock();
             let base = shared.active().base_offset();
@@ -177,24 +191,29 @@ impl PartitionLog {
         } else if rolled {
             self.flush_to(active_base)?;
         }
-        if last_append_ms > 0 && now_ms.saturating_sub(last_append_ms) >= idle_ms {
-            self.rest(last_append_ms)?;
-        }
         Ok(())
     }
 
-    /// Puts a log that nobody writes to in the state of one that was closed and opened again.
-    fn rest(&self, last_append_ms: i64) -> Result<(), LogError> {
+    /// When something was last appended, if that is `idle_ms` ago or more and the log has not rested since.
+    pub(in crate::log) fn idle_since(&self, now_ms: i64, idle_ms: i64) -> Option<i64> {
+        let last = self.last_append_ms();
+        let idle = last > 0 && now_ms.saturating_sub(last) >= idle_ms;
+        (idle && !self.is_closed() && !self.log_dir.is_offline()).then_some(last)
+    }
+
+    /// Puts a log that nobody wrote to since `last_append_ms` in the state of one that was closed and opened again: all
+    /// on the disk, no descriptor open, no buffer kept.
+    pub(in crate::log) fn rest(&self, last_append_ms: i64) -> Result<(), LogError> {
         self.write_out()?;
         self.flush()?;
         {
             let mut writer = self.writer.lock();
             // Even an empty one spares a restart after a crash from looking for producers from the start on.
             let end = self.log_end_offset();
-            self.take_snapshot(&mut writer, end)?;
-            if writer.last_append_ms != last_append_ms {
+            if writer.last_append_ms != last_append_ms || self.is_closed() {
                 return Ok(());
             }
+            self.take_snapshot(&mut writer, end)?;
             writer.last_append_ms = 0;
             self.shared.lock().tail.clear();
         }
@@ -207,7 +226,7 @@ impl PartitionLog {
         let mut segments = self.shared.lock().segments.clone();
         segments.pop();
         for segment in segments {
-            self.log_dir.watch(segment.close_if_unused().during("close", &segment.path(files::LOG)))?;
+            self.watch_segment(&segment, "close", segment.close_if_unused())?;
         }
         Ok(())
     }

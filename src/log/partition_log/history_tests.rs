@@ -149,7 +149,11 @@ impl Model {
             }
             Step::Roll => self.log.roll(1).unwrap(),
             Step::Flush => self.log.flush().unwrap(),
-            Step::Rest => self.log.flush_if_due(i64::MAX, 0).unwrap(),
+            Step::Rest => {
+                if let Some(since) = self.log.idle_since(i64::MAX, 0) {
+                    self.log.rest(since).unwrap();
+                }
+            }
             Step::Truncate(thousandth) => {
                 let at = self.batches.len() * usize::from(*thousandth) / 1000;
                 let offset = self.batches.get(at).map_or(self.end(), |batch| batch.base);
@@ -260,7 +264,7 @@ fn damage(path: &Path, kind: u8, at: u16) {
     match kind {
         0 => fs::remove_file(path).unwrap(),
         // What was flushed is not lost entry by entry, so an odd length tells such damage.
-        1 => file.set_len(len * u64::from(at) / 65_536 | 1).unwrap(),
+        1 => file.set_len((len * u64::from(at) / 65_536) | 1).unwrap(),
         2 => file.set_len(len + u64::from(at)).unwrap(),
         _ => file.set_len(0).unwrap(),
     }

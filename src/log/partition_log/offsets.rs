@@ -10,8 +10,7 @@ use super::PartitionLog;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::log::disk::Disk;
-use crate::log::error::{IoContext, LogError};
-use crate::log::files;
+use crate::log::error::LogError;
 use crate::log::scan::{self, EntryHeader};
 use crate::log::segment::Segment;
 use crate::protocol::deep;
@@ -49,8 +48,7 @@ impl PartitionLog {
         self.log_dir.check_online()?;
         let (segments, start) = self.readable_segments();
         for segment in segments {
-            let path = segment.path(files::LOG);
-            let largest = self.log_dir.watch(segment.largest_timestamp().during("stat", &path))?;
+            let largest = self.watch_segment(&segment, "read the time index of", segment.largest_timestamp())?;
             if largest < timestamp {
                 continue;
             }
@@ -70,8 +68,7 @@ impl PartitionLog {
         let mut best: Option<(i64, Arc<Segment>)> = None;
         let (segments, start) = self.readable_segments();
         for segment in segments {
-            let max = segment.max_timestamp().during("read the time index of", &segment.path(files::LOG));
-            let max = self.log_dir.watch(max)?.timestamp;
+            let max = self.watch_segment(&segment, "read the time index of", segment.max_timestamp())?.timestamp;
             if max >= 0 && best.as_ref().is_none_or(|(timestamp, _)| max > *timestamp) {
                 best = Some((max, segment));
             }
@@ -92,7 +89,7 @@ impl PartitionLog {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 Err(LogError::refused(ErrorCode::CorruptMessage, format!("{}: {error}", self.tp)))
             }
-            result => self.log_dir.watch(result.during("read", &segment.path(files::LOG))),
+            result => self.watch_segment(segment, "read", result),
         }
     }
 

@@ -9,7 +9,7 @@ use super::{PartitionLog, Shared};
 use crate::base::error::ErrorCode;
 use crate::base::ids::Offset;
 use crate::log::disk::Disk;
-use crate::log::error::{IoContext, LogError};
+use crate::log::error::LogError;
 use crate::log::files;
 use crate::log::segment::Segment;
 use crate::log::tail::Place;
@@ -138,7 +138,7 @@ impl PartitionLog {
         read.start = Some(OffsetMetadata { offset, segment_base: segment.base_offset(), position: place.position });
         read.first_entry_incomplete = len < place.size as usize;
         if len > 0 {
-            let file = self.log_dir.watch(segment.log_file().during("open", &segment.path(files::LOG)))?;
+            let file = self.watch_segment(segment, "open", segment.log_file())?;
             read.data = Some(FileSlice { file, position: place.position, len });
         }
         if up_to == ReadUpTo::LastStableOffset {
@@ -196,18 +196,13 @@ impl PartitionLog {
                 let end = if at + 1 < segments.len() { None } else { segment.locate(bound, size, disk)? };
                 Ok(Some((place, end.map_or(size, |place| place.position))))
             });
-            let path = || segment.path(files::LOG);
             match looked {
                 Ok(Some((place, end))) => return Ok(Looked::Found(Some((at, place, end)))),
                 Ok(None) => {}
                 Err(error) if disk == Disk::NoWait && error.kind() == ErrorKind::WouldBlock => {
                     return Ok(Looked::MustWait);
                 }
-                Err(error) if error.kind() == ErrorKind::NotFound && offset < self.log_start_offset() => {
-                    let message = format!("{} was deleted while it was read", path().display());
-                    return Err(LogError::refused(ErrorCode::OffsetOutOfRange, message));
-                }
-                Err(error) => return self.log_dir.watch(Err(LogError::storage("read", &path(), error))),
+                Err(error) => return self.watch_segment(segment, "read", Err(error)),
             }
         }
         Ok(Looked::Found(None))
@@ -235,13 +230,13 @@ impl PartitionLog {
         if disk == Disk::NoWait {
             return Ok(None);
         }
-        let after = first.offset_bound(position, len, disk).during("read", &first.path(files::INDEX));
+        let after = self.watch_segment(first, "read the index of", first.offset_bound(position, len, disk))?;
         let next_base = all.iter().map(|segment| segment.base_offset()).find(|base| *base > first.base_offset());
-        let upper = self.log_dir.watch(after)?.or(next_base).unwrap_or(bound).min(bound);
+        let upper = after.or(next_base).unwrap_or(bound).min(bound);
         let mut found = Vec::new();
         for segment in all.iter().filter(|segment| segment.has_aborted()) {
-            let path = segment.path(files::TXN_INDEX);
-            for txn in self.log_dir.watch(txn_index::read(&path).during("read", &path))? {
+            let read = txn_index::read(&segment.path(files::TXN_INDEX));
+            for txn in self.watch_segment(segment, "read the transaction index of", read)? {
                 if txn.last_offset >= offset && txn.first_offset < upper {
                     found.push(txn);
                 }

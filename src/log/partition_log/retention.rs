@@ -20,7 +20,9 @@ impl PartitionLog {
     pub fn delete_old_segments(&self, now_ms: i64) -> Result<usize, LogError> {
         let config = self.config();
         let mut writer = self.writer.lock();
-        self.check_writable()?;
+        if self.is_closed() || self.log_dir.is_offline() {
+            return Ok(0);
+        }
         let count = self.deletable(&config, now_ms)?;
         if count == 0 {
             return Ok(0);
@@ -69,8 +71,8 @@ impl PartitionLog {
         if !config.delete || config.retention_ms < 0 {
             return Ok(false);
         }
-        let largest = segment.largest_timestamp().during("read the time index of", &segment.path(files::LOG));
-        Ok(now_ms.saturating_sub(self.log_dir.watch(largest)?) > config.retention_ms)
+        let largest = self.watch_segment(segment, "read the time index of", segment.largest_timestamp())?;
+        Ok(now_ms.saturating_sub(largest) > config.retention_ms)
     }
 
     fn delete_first(&self, writer: &mut Writer, count: usize, now_ms: i64, config: &LogConfig) -> Result<(), LogError> {

@@ -317,9 +317,9 @@ fn an_idle_log_gives_its_descriptors_back() {
     let dir = tempfile::tempdir().unwrap();
     let log = PartitionLog::open(&params(dir.path(), LogConfig::default())).unwrap();
     append(&log, &Spec::default());
-    log.flush_if_due(1000, 30_000).unwrap();
-    assert_eq!(log.recovery_point(), Offset(0));
-    log.flush_if_due(30_001, 30_000).unwrap();
+    assert_eq!(log.idle_since(1000, 30_000), None);
+    log.rest(log.idle_since(30_001, 30_000).unwrap()).unwrap();
+    assert_eq!(log.idle_since(60_000, 30_000), None);
     assert_eq!(log.recovery_point(), Offset(1));
     assert_eq!(first_base(&log, 0), Some(0));
     assert_eq!(append(&log, &Spec::default()).first_offset, Offset(1));

@@ -52,6 +52,7 @@ impl PartitionLog {
         self.log_dir.watch(cut(&active, offset, &mut writer).during("truncate", &path))?;
         self.reload_producers(&mut writer, offset, now_ms)?;
         self.write_epochs_locked(Sync::Later)?;
+        self.log_dir.want_checkpoint();
         Ok(true)
     }
 
@@ -88,6 +89,7 @@ impl PartitionLog {
         shared.epochs.clear();
         shared.open_transactions = OpenTransactions::default();
         drop(shared);
+        self.log_dir.want_checkpoint();
         self.write_epochs_locked(Sync::Later)
     }
 
