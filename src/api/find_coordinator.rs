@@ -41,8 +41,8 @@ type Found = Result<(i32, Endpoint), ErrorCode>;
 async fn find(ctx: &Context, listener: &str, key_type: i8, key: &str) -> Found {
     let (topic, partition) = match key_type {
         GROUP => (OFFSETS_TOPIC, ctx.groups.partition_for(key)),
-        // No transaction is coordinated here yet.
-        TRANSACTION => return Err(ErrorCode::CoordinatorNotAvailable),
+        // No transaction is coordinated here yet; a retriable error would let the client wait for ever.
+        TRANSACTION => return Err(ErrorCode::UnsupportedVersion),
         _ => return Err(ErrorCode::InvalidRequest),
     };
     let snapshot = ctx.replica_manager.metadata().snapshot();

@@ -19,6 +19,14 @@ pub fn owned(text: Option<&StrBytes>) -> Option<Arc<str>> {
     text.map(|text| Arc::from(text.as_str()))
 }
 
+/// The first 255 characters of what a client gives as its reason, which is what Java clients send at most (KIP-800).
+pub fn reason(text: Option<&StrBytes>) -> Option<&str> {
+    text.map(|text| {
+        let end = text.char_indices().nth(255).map_or(text.len(), |(end, _)| end);
+        &text[..end]
+    })
+}
+
 /// An address as Java's `InetAddress.toString` writes one that was never resolved: `/127.0.0.1`, and IPv6 without any
 /// abbreviation.
 pub fn client_host(peer: SocketAddr) -> String {

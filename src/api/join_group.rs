@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 
-use super::group_names::{client_host, owned, text};
+use super::group_names::{client_host, owned, reason, text};
 use super::{Call, Context};
 use crate::coordinator::group::effect::JoinReply;
 use crate::coordinator::group::join::own_protocols;
@@ -21,7 +21,10 @@ const FIRST_WITH_SKIP_ASSIGNMENT: i16 = 9;
 
 /// Lets the member join, and waits until its generation begins.
 pub async fn handle(ctx: &Context, call: &Call, request: JoinGroupRequest) -> JoinGroupResponse {
-    let reply = ctx.groups.join(&request.group_id, join_request(call, &request)).await;
+    let (group_id, join) = (request.group_id.to_string(), join_request(call, &request));
+    // The wait may be long: the request's frame is not to be held meanwhile.
+    drop(request);
+    let reply = ctx.groups.join(&group_id, join).await;
     answer(call.version(), reply)
 }
 
@@ -41,6 +44,7 @@ fn join_request(call: &Call, request: &JoinGroupRequest) -> JoinRequest {
         protocol_type: Arc::from(&*request.protocol_type),
         protocols: own_protocols(protocols),
         require_known_member_id: version >= FIRST_REQUIRING_MEMBER_ID,
+        reason: reason(request.reason.as_ref()).map(Arc::from),
         supports_skip_assignment: version >= FIRST_WITH_SKIP_ASSIGNMENT,
     }
 }

@@ -13,6 +13,7 @@ mod topic_changes;
 mod zookeeper_offsets;
 
 pub mod api_versions;
+pub mod consumer_group;
 pub mod control;
 pub mod create_partitions;
 pub mod create_topics;

@@ -21,7 +21,10 @@ pub async fn handle(ctx: &Context, call: &Call, request: SyncGroupRequest) -> Sy
     let reply = if version >= FIRST_WITH_PROTOCOL && !names_protocol {
         SyncReply::error(ErrorCode::InconsistentGroupProtocol)
     } else {
-        ctx.groups.sync(&request.group_id, sync_request(&request)).await
+        let (group_id, sync) = (request.group_id.to_string(), sync_request(&request));
+        // As with a join: the frame is not to be held.
+        drop(request);
+        ctx.groups.sync(&group_id, sync).await
     };
     answer(version, reply)
 }

@@ -86,6 +86,8 @@ apis! {
     42 "DeleteGroups" 0..=2 typed delete_groups::handle;
     47 "OffsetDelete" 0..=0 typed offset_delete::handle;
     60 "DescribeCluster" 0..=1 typed describe_cluster::handle;
+    68 "ConsumerGroupHeartbeat" 0..=0 typed consumer_group::heartbeat;
+    69 "ConsumerGroupDescribe" 0..=0 typed consumer_group::describe;
 }
 
 const SLOTS: usize = 128;

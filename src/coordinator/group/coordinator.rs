@@ -53,6 +53,17 @@ pub struct GroupCoordinator {
     me: Weak<Self>,
 }
 
+/// A member that leaves.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Leaving<'a> {
+    /// Its id; empty if it is removed by its `group.instance.id`.
+    pub member_id: &'a str,
+    /// Its `group.instance.id`.
+    pub group_instance_id: Option<&'a str>,
+    /// Why, in the client's words (KIP-800).
+    pub reason: Option<&'a str>,
+}
+
 /// What becomes of one partition of the offsets topic here.
 pub(super) enum Slot {
     /// Its records are being read.
@@ -333,15 +344,11 @@ impl GroupCoordinator {
         self.touch(&cell, |entry, cx| entry.group.heartbeat(generation, member_id, instance_id, cx))
     }
 
-    /// Members leave. One result for each, in order.
+    /// Members leave, each with its `group.instance.id` and its reason, if it gives them. One result for each, in order.
     ///
     /// # Errors
     /// If the group is not served here.
-    pub fn leave(
-        &self,
-        group_id: &str,
-        members: &[(&str, Option<&str>)],
-    ) -> Result<Vec<Result<(), ErrorCode>>, ErrorCode> {
+    pub fn leave(&self, group_id: &str, members: &[Leaving<'_>]) -> Result<Vec<Result<(), ErrorCode>>, ErrorCode> {
         let owner = self.owner_of_named(group_id)?;
         let Some(cell) = owner.get(group_id) else {
             return Ok(vec![Err(ErrorCode::UnknownMemberId); members.len()]);
@@ -350,7 +357,11 @@ impl GroupCoordinator {
             if entry.group.state() == super::state::GroupState::Dead {
                 return Err(ErrorCode::CoordinatorNotAvailable);
             }
-            Ok(members.iter().map(|&(id, instance_id)| entry.group.leave(id, instance_id, cx)).collect())
+            let leave = |leaving: &Leaving<'_>| {
+                cx.client_reason = leaving.reason.map(Arc::from);
+                entry.group.leave(leaving.member_id, leaving.group_instance_id, cx)
+            };
+            Ok(members.iter().map(leave).collect())
         })
     }
 
@@ -373,7 +384,7 @@ impl GroupCoordinator {
 
     fn decide<R>(&self, entry: &mut Entry, event: impl FnOnce(&mut Entry, &mut Cx<'_>) -> R) -> (R, Vec<Effect>) {
         let mut effects = Vec::new();
-        let mut cx = Cx { now: self.now(), config: &self.config, effects: &mut effects };
+        let mut cx = Cx { now: self.now(), config: &self.config, client_reason: None, effects: &mut effects };
         let result = event(entry, &mut cx);
         (result, effects)
     }

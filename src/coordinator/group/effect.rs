@@ -27,6 +27,8 @@ pub struct Cx<'a> {
     pub now: Now,
     /// The broker's settings.
     pub config: &'a GroupConfig,
+    /// Why the client says it joins or leaves (KIP-800); for the log only.
+    pub client_reason: Option<MemberId>,
     /// Where effects go, in the order in which they are to be carried out.
     pub effects: &'a mut Vec<Effect>,
 }

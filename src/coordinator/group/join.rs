@@ -15,7 +15,8 @@ const NEW_MEMBER_JOIN_TIMEOUT_MS: i32 = 5 * 60 * 1000;
 
 impl Group {
     /// A JoinGroup request. Its answer comes as an effect, now or when the rebalance is complete.
-    pub fn join(&mut self, request: JoinRequest, ticket: Ticket, cx: &mut Cx<'_>) {
+    pub fn join(&mut self, mut request: JoinRequest, ticket: Ticket, cx: &mut Cx<'_>) {
+        cx.client_reason = request.reason.take();
         if !self.accepts(&request.member_id, cx.config.max_size) {
             if let Some(member) = self.remove_member(&request.member_id) {
                 self.dismiss(member, ErrorCode::GroupMaxSizeReached, cx);

@@ -43,6 +43,8 @@ pub struct JoinRequest {
     pub require_known_member_id: bool,
     /// Whether the client understands `SkipAssignment` (KIP-814).
     pub supports_skip_assignment: bool,
+    /// Why it joins, in the client's words (KIP-800).
+    pub reason: Option<Arc<str>>,
 }
 
 /// One member. Waits for at most one answer of each kind.

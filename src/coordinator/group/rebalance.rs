@@ -31,7 +31,8 @@ impl Group {
             JoinPhase::Delayed { deadline: cx.after(self.rebalance_timeout_ms()) }
         });
         self.transition_to(GroupState::PreparingRebalance, cx);
-        info!(group = %self.id, generation = self.generation, reason, "preparing to rebalance");
+        let client_reason = cx.client_reason.as_deref();
+        info!(group = %self.id, generation = self.generation, reason, client_reason, "preparing to rebalance");
         self.maybe_complete_join(cx);
     }
 

@@ -142,6 +142,7 @@ fn member(new_id: &str) -> JoinRequest {
         }],
         require_known_member_id: false,
         supports_skip_assignment: false,
+        reason: None,
     }
 }
 
@@ -233,7 +234,7 @@ fn requests_are_refused_before_they_reach_a_group() {
         assert_eq!(rig.groups.sync("g", sync("m", 1)).await.error, ErrorCode::UnknownMemberId);
         assert_eq!(rig.groups.heartbeat("", 1, "m", None), Err(ErrorCode::InvalidGroupId));
         assert_eq!(rig.groups.heartbeat("g", 1, "m", None), Err(ErrorCode::UnknownMemberId));
-        let left = rig.groups.leave("g", &[("m", None)]);
+        let left = rig.groups.leave("g", &[Leaving { member_id: "m", ..Leaving::default() }]);
         assert_eq!(left, Ok(vec![Err(ErrorCode::UnknownMemberId)]));
         assert_eq!(rig.commit(1, "m", 0, 1).await, ErrorCode::IllegalGeneration);
         let long = "g".repeat(40_000);
@@ -402,7 +403,7 @@ fn offsets_and_groups_expire() {
         rig.clock.advance(5_000);
         rig.groups.expire();
         assert_eq!(rig.offset(0), Some(1), "the group subscribes to its topic");
-        rig.groups.leave("g", &[("m", None)]).expect("served")[0].expect("left");
+        rig.groups.leave("g", &[Leaving { member_id: "m", ..Leaving::default() }]).expect("served")[0].expect("left");
         rig.groups.expire();
         assert_eq!(rig.offset(0), Some(1), "it is not long empty");
         rig.clock.advance(1_000);
@@ -436,7 +437,7 @@ fn groups_are_deleted_when_they_are_empty() {
         rig.settle().await;
         rig.commit(1, "m", 0, 1).await;
         assert_eq!(rig.groups.delete_group("g"), Err(ErrorCode::NonEmptyGroup));
-        rig.groups.leave("g", &[("m", None)]).expect("served")[0].expect("left");
+        rig.groups.leave("g", &[Leaving { member_id: "m", ..Leaving::default() }]).expect("served")[0].expect("left");
         assert_eq!(rig.groups.delete_group("g"), Ok(()));
         assert_eq!(rig.groups.delete_group("g"), Err(ErrorCode::GroupIdNotFound));
         assert_eq!(rig.restarted().await.groups.counts(), (0, 0));
@@ -452,7 +453,7 @@ fn offsets_of_topics_not_subscribed_to_are_deleted() {
         rig.commit(1, "m", 0, 1).await;
         let codes = rig.groups.delete_offsets("g", &[("t", 0), ("u", 0)]);
         assert_eq!(codes, Ok(vec![ErrorCode::GroupSubscribedToTopic, ErrorCode::None]));
-        rig.groups.leave("g", &[("m", None)]).expect("served")[0].expect("left");
+        rig.groups.leave("g", &[Leaving { member_id: "m", ..Leaving::default() }]).expect("served")[0].expect("left");
         assert_eq!(rig.groups.delete_offsets("g", &[("t", 0)]), Ok(vec![ErrorCode::None]));
         assert_eq!(rig.offset(0), None);
         assert_eq!(rig.restarted().await.offset(0), None);

@@ -155,3 +155,56 @@ fn cut_values_are_refused_at_every_length() {
         assert!(decode_group_value(&whole[..len]).is_err(), "cut at {len}");
     }
 }
+
+mod random {
+    use proptest::prelude::*;
+
+    use super::super::*;
+    use crate::coordinator::group::consumer_protocol::for_each_topic;
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_taken_for_more_than_they_are(bytes in proptest::collection::vec(any::<u8>(), 0..200), version in 0_u8..6) {
+            let mut bytes = bytes;
+            if bytes.len() >= 2 {
+                (bytes[0], bytes[1]) = (0, version);
+            }
+            let _ = Key::decode(&bytes);
+            let _ = decode_offset_value(&bytes);
+            if let Ok(value) = decode_group_value(&bytes) {
+                prop_assert!(value.members.len() <= bytes.len());
+            }
+            let mut topics = 0;
+            let _ = for_each_topic(&bytes, |_| topics += 1);
+            prop_assert!(topics <= bytes.len());
+        }
+
+        #[test]
+        fn offsets_read_back(
+            offset: i64,
+            leader_epoch: i32,
+            metadata in ".{0,40}",
+            commit_timestamp: i64,
+            expires in proptest::option::of(0..i64::MAX),
+        ) {
+            let committed = CommittedOffset {
+                offset,
+                leader_epoch,
+                metadata: metadata.into(),
+                commit_timestamp,
+                expire_timestamp: expires,
+            };
+            let mut out = BytesMut::new();
+            put_offset_value(&mut out, &committed);
+            let expected = CommittedOffset { leader_epoch: if expires.is_some() { -1 } else { leader_epoch }, ..committed };
+            prop_assert_eq!(decode_offset_value(&out), Ok(expected));
+        }
+
+        #[test]
+        fn keys_read_back(group in ".{0,40}", topic in "[a-z]{1,20}", partition: i32) {
+            let mut out = BytesMut::new();
+            put_offset_key(&mut out, &group, &topic, partition);
+            prop_assert_eq!(Key::decode(&out), Ok(Key::Offset { group: &group, topic: &topic, partition }));
+        }
+    }
+}

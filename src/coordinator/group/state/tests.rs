@@ -44,7 +44,8 @@ impl Rig {
     fn run<R>(&mut self, event: impl FnOnce(&mut Group, &mut Cx<'_>) -> R) -> R {
         let mut effects = Vec::new();
         let now = Now { wall_ms: self.now, mono_ms: self.now };
-        let result = event(&mut self.group, &mut Cx { now, config: &self.config, effects: &mut effects });
+        let result =
+            event(&mut self.group, &mut Cx { now, config: &self.config, client_reason: None, effects: &mut effects });
         for effect in effects {
             match effect {
                 Effect::Join(ticket, reply) => {
@@ -162,6 +163,7 @@ fn new_member(new_id: &str) -> JoinRequest {
         protocols: protocols(&["range", "sticky"]),
         require_known_member_id: false,
         supports_skip_assignment: false,
+        reason: None,
     }
 }
 
