@@ -207,6 +207,7 @@ fn look_at(key_name: &str, text: &str) -> Result<Option<Warning>, ConfigError> {
         Support::Acts => None,
         Support::NotYet if removed => Some(Warning(format!("{key_name} was removed in Kafka 3.0 and has no effect"))),
         Support::NotYet => Some(not_yet(key_name)),
+        Support::Moot(_) if value == def.default_value() => None,
         Support::Moot(why) => Some(Warning(format!("{key_name} has no effect in Barnabas: {why}"))),
         Support::Refused if is_harmless(def, &value) => None,
         Support::Refused => {

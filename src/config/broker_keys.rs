@@ -1,4 +1,4 @@
-//! THE table of the broker keys Barnabas acts on: one line each. The parser, the typed fields of [`BrokerConfig`],
+//! THE table of the broker keys Barnabas acts on, or is about to: one line each. The parser, the typed fields of [`BrokerConfig`],
 //! DescribeConfigs and the warnings come from it; `known_keys` holds the rest of Kafka's keys.
 
 use std::collections::BTreeMap;
@@ -16,10 +16,19 @@ macro_rules! default_of {
 }
 pub(crate) use default_of;
 
-/// field: type = key, kind default, what it must meet, importance mode, doc;
+macro_rules! support_of {
+    () => {
+        Support::Acts
+    };
+    ($support:ident) => {
+        Support::$support
+    };
+}
+
+/// field: type = key, kind default, what it must meet, importance mode [NotYet, while nobody reads the field], doc;
 macro_rules! broker_keys {
-    ($($field:ident: $ty:ty = $name:literal, $kind:ident $default:tt, $valid:expr, $importance:ident $mode:ident, $doc:literal;)*) => {
-        /// The keys Barnabas acts on.
+    ($($field:ident: $ty:ty = $name:literal, $kind:ident $default:tt, $valid:expr, $importance:ident $mode:ident $($support:ident)?, $doc:literal;)*) => {
+        /// The keys that are fields.
         pub(super) static ACTED_KEYS: &[KeyDef] = &[$(KeyDef {
             name: $name,
             kind: Kind::$kind,
@@ -27,11 +36,11 @@ macro_rules! broker_keys {
             valid: $valid,
             importance: Importance::$importance,
             mode: Mode::$mode,
-            support: Support::Acts,
+            support: support_of!($($support)?),
             doc: $doc,
         },)*];
 
-        /// The broker's configuration: every key Barnabas acts on as a field, checked. What several keys decide together
+        /// The broker's configuration: every key Barnabas acts on, or is about to, as a field, checked. What several keys decide together
         /// (listeners, retention, ...) are methods; prefer those.
         #[derive(Debug, Clone)]
         pub struct BrokerConfig {
@@ -77,8 +86,6 @@ broker_keys! {
     inter_broker_listener_name: Option<String> = "inter.broker.listener.name", String null, Any, Medium ReadOnly, "The listener over which brokers talk to each other. Not together with security.inter.broker.protocol.";
     security_inter_broker_protocol: String = "security.inter.broker.protocol", String "PLAINTEXT", OneOf(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]), Medium ReadOnly, "The security protocol brokers use among themselves, when no listener name is given.";
     num_network_threads: i32 = "num.network.threads", Int "3", AtLeast(1), High ClusterWide, "Threads that serve connections.";
-    num_io_threads: i32 = "num.io.threads", Int "8", AtLeast(1), High ClusterWide, "Threads that may wait for disks at the same time.";
-    queued_max_requests: i32 = "queued.max.requests", Int "500", AtLeast(1), High ReadOnly, "Requests that may wait or run at one time before reading from connections pauses.";
     queued_max_request_bytes: i64 = "queued.max.request.bytes", Long "-1", Any, Medium ReadOnly, "Bytes of requests that may be held at one time; -1 for no limit of bytes.";
     request_timeout_ms: i32 = "request.timeout.ms", Int "30000", Any, High ReadOnly, "How long a request to another broker may take.";
     socket_send_buffer_bytes: i32 = "socket.send.buffer.bytes", Int "102400", Any, High ReadOnly, "SO_SNDBUF of accepted connections; -1 leaves it to the system.";
@@ -89,19 +96,19 @@ broker_keys! {
     max_connections_per_ip_overrides: String = "max.connections.per.ip.overrides", String "", Any, Medium ClusterWide, "Other limits for some hosts, as host:count pairs, comma separated.";
     max_connections: i32 = "max.connections", Int "2147483647", AtLeast(0), Medium ClusterWide, "Connections on this broker; beyond it new ones wait, except on the inter-broker listener.";
     connections_max_idle_ms: i64 = "connections.max.idle.ms", Long "600000", Any, Medium ReadOnly, "A connection that is silent for so long is closed.";
-    socket_connection_setup_timeout_ms: i64 = "socket.connection.setup.timeout.ms", Long "10000", Any, Medium ReadOnly, "How long connecting to another broker may take the first time.";
-    socket_connection_setup_timeout_max_ms: i64 = "socket.connection.setup.timeout.max.ms", Long "30000", Any, Medium ReadOnly, "How far that grows after failures.";
+    socket_connection_setup_timeout_ms: i64 = "socket.connection.setup.timeout.ms", Long "10000", Any, Medium ReadOnly NotYet, "How long connecting to another broker may take the first time.";
+    socket_connection_setup_timeout_max_ms: i64 = "socket.connection.setup.timeout.max.ms", Long "30000", Any, Medium ReadOnly NotYet, "How far that grows after failures.";
     zookeeper_connect: Option<String> = "zookeeper.connect", String null, Any, High ReadOnly, "ZooKeeper's servers as host:port, comma separated, with an optional chroot path behind the last.";
     zookeeper_session_timeout_ms: i32 = "zookeeper.session.timeout.ms", Int "18000", Any, High ReadOnly, "A broker silent for so long loses its ZooKeeper session.";
     zookeeper_connection_timeout_ms: Option<i32> = "zookeeper.connection.timeout.ms", Int null, Any, High ReadOnly, "How long to wait for ZooKeeper at start. Defaults to the session time-out.";
-    zookeeper_max_in_flight_requests: i32 = "zookeeper.max.in.flight.requests", Int "10", AtLeast(1), High ReadOnly, "Requests that may be under way to ZooKeeper before more wait.";
+    zookeeper_max_in_flight_requests: i32 = "zookeeper.max.in.flight.requests", Int "10", AtLeast(1), High ReadOnly NotYet, "Requests that may be under way to ZooKeeper before more wait.";
     auto_create_topics_enable: bool = "auto.create.topics.enable", Boolean "true", Any, High ReadOnly, "Whether a client that asks for an unknown topic creates it.";
     delete_topic_enable: bool = "delete.topic.enable", Boolean "true", Any, High ReadOnly, "Whether topics may be deleted.";
     num_partitions: i32 = "num.partitions", Int "1", AtLeast(1), Medium ReadOnly, "Partitions of a topic created without a number.";
     default_replication_factor: i32 = "default.replication.factor", Int "1", Any, Medium ReadOnly, "Replicas of a topic created without a number.";
-    auto_leader_rebalance_enable: bool = "auto.leader.rebalance.enable", Boolean "true", Any, High ReadOnly, "Whether leadership returns to preferred replicas by itself.";
-    leader_imbalance_check_interval_seconds: i64 = "leader.imbalance.check.interval.seconds", Long "300", AtLeast(1), High ReadOnly, "How often that is checked.";
-    leader_imbalance_per_broker_percentage: i32 = "leader.imbalance.per.broker.percentage", Int "10", Any, High ReadOnly, "The share of partitions of a broker that may be led elsewhere before it acts.";
+    auto_leader_rebalance_enable: bool = "auto.leader.rebalance.enable", Boolean "true", Any, High ReadOnly NotYet, "Whether leadership returns to preferred replicas by itself.";
+    leader_imbalance_check_interval_seconds: i64 = "leader.imbalance.check.interval.seconds", Long "300", AtLeast(1), High ReadOnly NotYet, "How often that is checked.";
+    leader_imbalance_per_broker_percentage: i32 = "leader.imbalance.per.broker.percentage", Int "10", Any, High ReadOnly NotYet, "The share of partitions of a broker that may be led elsewhere before it acts.";
     unclean_leader_election_enable: bool = "unclean.leader.election.enable", Boolean "false", Any, High ClusterWide, "Whether a replica outside the ISR may lead as a last resort, at the cost of records.";
     min_insync_replicas: i32 = "min.insync.replicas", Int "1", AtLeast(1), High ClusterWide, "Replicas that must have a record before acks=all is answered.";
     message_max_bytes: i32 = "message.max.bytes", Int "1048588", AtLeast(0), High ClusterWide, "The largest batch that is taken.";
@@ -142,19 +149,19 @@ broker_keys! {
     log_message_timestamp_after_max_ms: i64 = "log.message.timestamp.after.max.ms", Long "9223372036854775807", AtLeast(0), Medium ClusterWide, "How far a record's time may lie after the broker's.";
     log_message_downconversion_enable: bool = "log.message.downconversion.enable", Boolean "true", Any, Low ClusterWide, "Whether records are turned into older formats for older consumers.";
     num_recovery_threads_per_data_dir: i32 = "num.recovery.threads.per.data.dir", Int "1", AtLeast(1), High ClusterWide, "Threads for each folder that load logs at start and flush them at stop.";
-    num_replica_fetchers: i32 = "num.replica.fetchers", Int "1", Any, High ClusterWide, "Connections to each leader over which followers fetch.";
-    replica_fetch_backoff_ms: i32 = "replica.fetch.backoff.ms", Int "1000", AtLeast(0), Medium ReadOnly, "How long a follower rests after a failed fetch.";
-    replica_fetch_max_bytes: i32 = "replica.fetch.max.bytes", Int "1048576", AtLeast(0), Medium ReadOnly, "Bytes a follower asks for of one partition.";
-    replica_fetch_min_bytes: i32 = "replica.fetch.min.bytes", Int "1", Any, High ReadOnly, "Bytes a follower waits for.";
-    replica_fetch_response_max_bytes: i32 = "replica.fetch.response.max.bytes", Int "10485760", AtLeast(0), Medium ReadOnly, "Bytes a follower asks for in one fetch.";
-    replica_fetch_wait_max_ms: i32 = "replica.fetch.wait.max.ms", Int "500", Any, High ReadOnly, "How long a follower waits for them.";
+    num_replica_fetchers: i32 = "num.replica.fetchers", Int "1", Any, High ClusterWide NotYet, "Connections to each leader over which followers fetch.";
+    replica_fetch_backoff_ms: i32 = "replica.fetch.backoff.ms", Int "1000", AtLeast(0), Medium ReadOnly NotYet, "How long a follower rests after a failed fetch.";
+    replica_fetch_max_bytes: i32 = "replica.fetch.max.bytes", Int "1048576", AtLeast(0), Medium ReadOnly NotYet, "Bytes a follower asks for of one partition.";
+    replica_fetch_min_bytes: i32 = "replica.fetch.min.bytes", Int "1", Any, High ReadOnly NotYet, "Bytes a follower waits for.";
+    replica_fetch_response_max_bytes: i32 = "replica.fetch.response.max.bytes", Int "10485760", AtLeast(0), Medium ReadOnly NotYet, "Bytes a follower asks for in one fetch.";
+    replica_fetch_wait_max_ms: i32 = "replica.fetch.wait.max.ms", Int "500", Any, High ReadOnly NotYet, "How long a follower waits for them.";
     replica_high_watermark_checkpoint_interval_ms: i64 = "replica.high.watermark.checkpoint.interval.ms", Long "5000", Any, High ReadOnly, "How often high watermarks are written down.";
     replica_lag_time_max_ms: i64 = "replica.lag.time.max.ms", Long "30000", Any, High ReadOnly, "A follower that has not caught up for so long leaves the ISR.";
-    replica_socket_timeout_ms: i32 = "replica.socket.timeout.ms", Int "30000", Any, High ReadOnly, "How long a follower's fetch may take.";
-    replica_socket_receive_buffer_bytes: i32 = "replica.socket.receive.buffer.bytes", Int "65536", Any, High ReadOnly, "SO_RCVBUF of a follower's connections.";
-    controlled_shutdown_enable: bool = "controlled.shutdown.enable", Boolean "true", Any, Medium ReadOnly, "Whether a broker that stops first hands its leaderships on.";
-    controlled_shutdown_max_retries: i32 = "controlled.shutdown.max.retries", Int "3", Any, Medium ReadOnly, "How often it tries.";
-    controlled_shutdown_retry_backoff_ms: i64 = "controlled.shutdown.retry.backoff.ms", Long "5000", Any, Medium ReadOnly, "How long it waits between tries.";
+    replica_socket_timeout_ms: i32 = "replica.socket.timeout.ms", Int "30000", Any, High ReadOnly NotYet, "How long a follower's fetch may take.";
+    replica_socket_receive_buffer_bytes: i32 = "replica.socket.receive.buffer.bytes", Int "65536", Any, High ReadOnly NotYet, "SO_RCVBUF of a follower's connections.";
+    controlled_shutdown_enable: bool = "controlled.shutdown.enable", Boolean "true", Any, Medium ReadOnly NotYet, "Whether a broker that stops first hands its leaderships on.";
+    controlled_shutdown_max_retries: i32 = "controlled.shutdown.max.retries", Int "3", Any, Medium ReadOnly NotYet, "How often it tries.";
+    controlled_shutdown_retry_backoff_ms: i64 = "controlled.shutdown.retry.backoff.ms", Long "5000", Any, Medium ReadOnly NotYet, "How long it waits between tries.";
     controller_socket_timeout_ms: i32 = "controller.socket.timeout.ms", Int "30000", Any, Medium ReadOnly, "How long a request of the controller may take.";
     inter_broker_protocol_version: String = "inter.broker.protocol.version", String "3.9-IV0", Version, Medium ReadOnly, "The version of Kafka whose protocol brokers speak among themselves.";
     fetch_max_bytes: i32 = "fetch.max.bytes", Int "57671680", AtLeast(1024), Medium ReadOnly, "Bytes in one answer to a fetch.";

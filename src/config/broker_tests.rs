@@ -235,6 +235,50 @@ fn the_environment_counts_when_it_is_handed_over() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
 }
 
+/// The code outside this room, without its comments.
+fn other_rooms() -> String {
+    fn walk(dir: &Path, all: &mut String) {
+        for entry in std::fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            if entry.is_dir() {
+                walk(&entry, all);
+            } else if entry.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&entry).expect("a text");
+                all.extend(
+                    text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| [line, "\n"]),
+                );
+            }
+        }
+    }
+    let mut all = String::new();
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for room in std::fs::read_dir(&src).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        if room.is_dir() && !room.ends_with("config") {
+            walk(&room, &mut all);
+        }
+    }
+    all + &std::fs::read_to_string(src.join("server.rs")).expect("a text")
+}
+
+#[test]
+fn no_key_is_accepted_and_silently_ignored() {
+    let (rooms, own) = (other_rooms(), [include_str!("broker.rs"), include_str!("rules.rs")].concat());
+    let topic_defaults: Vec<&str> = crate::config::topic::TOPIC_KEYS.iter().filter_map(|key| key.synonym).collect();
+    for def in ACTED_KEYS {
+        let field = format!(".{}", def.name.replace('.', "_"));
+        let read = |text: &str| {
+            text.match_indices(&field)
+                .any(|(at, _)| !text[at + field.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
+        };
+        let acted = read(&rooms) || topic_defaults.contains(&def.name);
+        match def.support {
+            Support::Acts => {
+                assert!(acted || read(&own), "nobody reads {}: mark its line in broker_keys.rs NotYet", def.name);
+            }
+            _ => assert!(!acted, "{} is read now: take NotYet from its line in broker_keys.rs", def.name),
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn no_setting_panics(pick in 0usize..314, text in "[ -~]{0,20}") {

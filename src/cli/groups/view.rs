@@ -79,11 +79,8 @@ fn padded(cells: &[String], widths: &[usize]) -> String {
     text + cells.last().map_or("", String::as_str)
 }
 
-/// The members, with their partitions if asked for.
+/// The members, with their partitions if asked for. The columns are named even if there is none, as in 3.9's tool.
 pub fn members(group: &Group, verbose: bool) -> String {
-    if group.members.is_empty() {
-        return String::new();
-    }
     let static_ones = group.members.iter().any(|member| member.instance.is_some());
     let instance = |member: &super::client::Member| member.instance.clone().unwrap_or_default();
     let instances: Vec<String> = group.members.iter().map(instance).collect();
