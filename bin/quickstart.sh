@@ -14,7 +14,8 @@ cd "$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")"
 port=${QUICKSTART_PORT:-9092}
 zookeeper_port=${QUICKSTART_ZOOKEEPER_PORT:-2181}
 dir=${QUICKSTART_DIR:-${BARNABAS_CACHE:-$HOME/.cache/barnabas}/quickstart}
-broker=localhost:$port
+broker=127.0.0.1:$port
+zookeeper=127.0.0.1:$zookeeper_port
 topic=quickstart
 group=quickstart
 file=LICENSE
@@ -176,8 +177,8 @@ start_broker() {
     return
   fi
   start broker bin/kafka-server-start.sh -daemon config/server.properties \
-    --override "log.dirs=$dir/kafka-logs" --override "zookeeper.connect=localhost:$zookeeper_port" \
-    --override "listeners=PLAINTEXT://127.0.0.1:$port" --override "advertised.listeners=PLAINTEXT://localhost:$port"
+    --override "log.dirs=$dir/kafka-logs" --override "zookeeper.connect=$zookeeper" \
+    --override "listeners=PLAINTEXT://$broker"
   wait_for 60 "$(cat "$dir/broker.pid")" broker_answers ||
     { tail -20 "$LOG_DIR/kafkaServer.out" >&2; die "the broker does not answer, see $LOG_DIR/kafkaServer.out"; }
   say "the broker runs on port $port (process $(cat "$dir/broker.pid"))"
@@ -190,7 +191,7 @@ show() { printf '         $ %s\n' "$*"; "$@"; }
 load_and_read() {
   local lines
   lines=$(sed -n '$=' "$file")
-  show bin/kafka-topics.sh --create --if-not-exists --zookeeper "localhost:$zookeeper_port" --partitions 1 \
+  show bin/kafka-topics.sh --create --if-not-exists --zookeeper "$zookeeper" --partitions 1 \
     --replication-factor 1 --topic "$topic"
   show bin/kafka-topics.sh --describe --bootstrap-server "$broker" --topic "$topic"
   if bin/kafka-consumer-groups.sh --list --bootstrap-server "$broker" | grep -qx "$group"; then
@@ -218,7 +219,7 @@ load_and_read
 cat <<END
 
 What runs now:
-  ZooKeeper  localhost:$zookeeper_port   log: $LOG_DIR/zookeeper.out
+  ZooKeeper  $zookeeper   log: $LOG_DIR/zookeeper.out
   the broker $broker   log: $LOG_DIR/kafkaServer.out   data: $dir/kafka-logs
 
 Try it with any Kafka client, or with the scripts in bin/:

@@ -11,3 +11,4 @@ mod disk;
 mod groups;
 mod matrix;
 mod old_formats;
+mod tools;
