@@ -12,3 +12,4 @@ mod groups;
 mod matrix;
 mod old_formats;
 mod tools;
+mod written_formats;
