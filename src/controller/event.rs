@@ -32,6 +32,8 @@ pub(super) enum Event {
     TopicDeletion,
     /// Leaders changed ISRs in ZooKeeper themselves (IBP below 2.7-IV2).
     IsrChangeNotification,
+    /// Brokers lost log dirs.
+    LogDirEvent,
     /// A broker answered.
     Response {
         /// Who.

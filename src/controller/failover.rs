@@ -21,6 +21,7 @@ impl Controller {
             self.store.ensure_feature_node(&self.ctx, version).await?;
         }
         self.store.isr_changes().await?; // for the watch
+        self.store.log_dir_events().await?; // likewise
         self.initialize_context().await?;
         let mut batch = Batch::default();
         batch.add_metadata(self.ctx.brokers.keys().copied(), []);

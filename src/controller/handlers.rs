@@ -27,6 +27,7 @@ impl Controller {
             Event::PartitionModification(topic) => self.on_partition_modification(topic).await,
             Event::TopicDeletion => self.on_topic_deletion().await,
             Event::IsrChangeNotification => self.on_isr_change().await,
+            Event::LogDirEvent => self.on_log_dir_event().await,
             Event::Response { broker, epoch, request, response } => {
                 self.on_response(broker, epoch, *request, response).await
             }
@@ -198,6 +199,21 @@ impl Controller {
         self.store.delete_nodes(&self.ctx, &paths).await
     }
 
+    /// A broker that lost a log dir is told all of its replicas' roles again: its answer says which of them it has lost.
+    async fn on_log_dir_event(&mut self) -> Result<(), ControllerError> {
+        let (paths, mut brokers) = self.store.log_dir_events().await?;
+        brokers.retain(|id| self.ctx.brokers.contains_key(id));
+        if !brokers.is_empty() {
+            info!("brokers with failed log dirs: {brokers:?}");
+            let mut replicas = self.ctx.replicas_on(&brokers);
+            replicas.retain(|(tp, _)| !self.ctx.is_to_be_deleted(&tp.topic));
+            let mut batch = Batch::default();
+            self.replicas_online(&replicas, &mut batch);
+            self.send(batch);
+        }
+        self.store.delete_nodes(&self.ctx, &paths).await
+    }
+
     async fn on_response(
         &mut self,
         broker: BrokerId,
@@ -236,17 +252,21 @@ impl Controller {
         if warn_of_error("LeaderAndIsr", broker, response.error_code) {
             return Ok(());
         }
-        let mut failed = Vec::new();
+        // The answer speaks only of the partitions that were asked about.
+        let mut newly_failed = Vec::new();
+        let dirs = self.ctx.offline_dirs.entry(broker).or_default();
         for (tp, code) in partition_errors(request, response) {
             if code == ErrorCode::KafkaStorageError {
-                failed.push(tp);
-            } else if !code.is_none() {
-                warn!("broker {broker} could not apply LeaderAndIsr to {tp}: {code}");
+                if dirs.insert(tp.clone()) {
+                    newly_failed.push(tp);
+                }
+            } else {
+                dirs.remove(&tp);
+                if !code.is_none() {
+                    warn!("broker {broker} could not apply LeaderAndIsr to {tp}: {code}");
+                }
             }
         }
-        let dirs = self.ctx.offline_dirs.entry(broker).or_default();
-        let newly_failed: Vec<_> = failed.iter().filter(|tp| !dirs.contains(tp)).cloned().collect();
-        *dirs = failed.into_iter().collect();
         if dirs.is_empty() {
             self.ctx.offline_dirs.remove(&broker);
         }

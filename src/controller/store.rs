@@ -1,6 +1,6 @@
 //! What the controller reads from and writes to ZooKeeper. Every write is fenced by the version of `/controller_epoch`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -296,6 +296,17 @@ impl Store {
         Ok((paths, partitions))
     }
 
+    /// The log dir notifications, with the brokers they name; watches for the next one.
+    pub(super) async fn log_dir_events(&self) -> Result<(Vec<String>, BTreeSet<BrokerId>), ZkError> {
+        let parent = notifications::LOG_DIR_EVENT_PATH;
+        let names = self.zk.children_and_watch(parent, &self.sink).await?;
+        let paths: Vec<String> = names.iter().map(|name| format!("{parent}/{name}")).collect();
+        let nodes = self.zk.get_many(&paths).await?;
+        let decode = |data: &[u8]| notifications::decode_log_dir_event(data).inspect_err(|error| warn!("{error}")).ok();
+        let brokers = nodes.into_iter().flatten().filter_map(|node| decode(&node.data)).collect();
+        Ok((paths, brokers))
+    }
+
     /// Deletes nodes, whether or not they are there.
     pub(super) async fn delete_nodes(&self, ctx: &Context, paths: &[String]) -> Result<(), ControllerError> {
         let ops = paths.iter().map(|path| Op::delete(path.clone(), None)).collect();
@@ -336,6 +347,7 @@ fn event_of(event: &WatchEvent) -> Option<Event> {
         topics::PATH => Event::TopicChange,
         admin::DELETE_TOPICS_PATH => Event::TopicDeletion,
         notifications::ISR_CHANGE_PATH => Event::IsrChangeNotification,
+        notifications::LOG_DIR_EVENT_PATH => Event::LogDirEvent,
         _ if event.kind != WatchKind::DataChanged => return None,
         _ => match topics::topic_of_path(path) {
             Some(topic) => Event::PartitionModification(topic.into()),
