@@ -19,7 +19,7 @@ pub mod logging;
 mod parts;
 pub mod resources;
 pub mod settings;
-mod upward;
+pub mod upward;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -23,6 +23,7 @@ use barnabas::protocol::payload::{Part, Payload};
 use barnabas::replica::fetch_session::FetchSessions;
 use barnabas::replica::manager::ReplicaManager;
 use barnabas::replica::topic_configs::NoOverrides;
+use barnabas::server::upward::Upward;
 use barnabas::zk::ZkClient;
 use barnabas::zk::memory::MemoryZk;
 use barnabas::zk::znodes::broker_ids::LiveBroker;
@@ -102,11 +103,12 @@ impl Broker {
         let manager = Arc::new(ReplicaManager::new(BrokerId(ME), &config, clock.clone(), logs, Arc::new(NoOverrides)));
         let runtime = tokio::runtime::Handle::current();
         let groups = GroupCoordinator::new(
-            GroupConfig::default(),
+            GroupConfig::from(&config),
             Arc::new(ReplicaLog::new(manager.clone())),
             clock.clone(),
             runtime.clone(),
         );
+        manager.set_listener(Box::new(Upward::new(groups.clone())));
         let zk = ZkClient::connect(Arc::new(MemoryZk::new()), Duration::from_secs(5)).await.expect("a session");
         let (registered, epoch) = tokio::sync::watch::channel(None);
         let (controller, _) =

@@ -5,6 +5,7 @@
 mod harness;
 
 mod fetch;
+mod groups;
 mod hostile;
 mod list_offsets;
 mod metadata;
