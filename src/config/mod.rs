@@ -11,6 +11,8 @@ pub mod describe;
 mod known_keys;
 pub mod listener;
 pub mod properties;
+#[cfg(test)]
+mod reference;
 pub mod rules;
 mod suggest;
 pub mod topic;

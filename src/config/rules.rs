@@ -14,8 +14,8 @@ use super::zk_connect::ZkConnect;
 pub(super) fn apply(config: &mut BrokerConfig, warnings: &mut Vec<Warning>) -> Result<(), ConfigError> {
     ids(config)?;
     listeners(config)?;
-    inter_broker(config)?;
     unsafe_listeners(config)?;
+    inter_broker(config)?;
     zookeeper(config)?;
     config.network.per_ip_overrides = per_ip_overrides(&config.max_connections_per_ip_overrides)?;
     logs(config)?;

@@ -134,6 +134,11 @@ async fn delete(options: &Options, cluster: &mut Cluster) -> anyhow::Result<()> 
 async fn describe_topics(options: &Options, cluster: &mut Cluster) -> anyhow::Result<()> {
     let all = cluster.metadata(None).await?;
     let live: Vec<i32> = all.brokers.iter().map(|broker| broker.node_id.0).collect();
+    if options.partition_size_limit_per_response.is_some() {
+        eprintln!(
+            "Warning: --partition-size-limit-per-response has no effect: in ZooKeeper mode one answer holds them all."
+        );
+    }
     let wanted = wanted_topics(options, &all.topics)?;
     let reassignments = reassignments(cluster).await?;
     let filter = Filter {
