@@ -3,6 +3,8 @@
 //!
 //! Invariant: epochs and start offsets both rise strictly from entry to entry.
 
+use smallvec::SmallVec;
+
 use crate::base::ids::{LeaderEpoch, Offset};
 
 /// A leader epoch and the first offset that was written under it.
@@ -18,18 +20,18 @@ pub struct EpochEntry {
 #[derive(Debug, Default)]
 pub struct LeaderEpochs {
     entries: Vec<EpochEntry>,
-    dirty: bool,
+    /// What the checkpoint file holds. A log that was empty at its last stop drops its epoch when it is opened and gets
+    /// it again from the same leader: then there is nothing to write, which thousands of logs feel at the next stop.
+    written: SmallVec<[EpochEntry; 1]>,
 }
 
 impl LeaderEpochs {
     /// Takes over what a checkpoint file holds. Entries that break the invariant give way to later ones.
     pub fn from_entries(entries: Vec<EpochEntry>) -> Self {
-        let mut epochs = Self::default();
-        let given = entries.len();
+        let mut epochs = Self { written: SmallVec::from_slice(&entries), ..Self::default() };
         for entry in entries {
             epochs.assign(entry.epoch, entry.start_offset);
         }
-        epochs.dirty = epochs.entries.len() != given;
         epochs
     }
 
@@ -40,12 +42,12 @@ impl LeaderEpochs {
 
     /// Whether the checkpoint file lags behind.
     pub fn is_dirty(&self) -> bool {
-        self.dirty
+        *self.entries != *self.written
     }
 
     /// Notes that the checkpoint file holds what this holds.
     pub fn mark_written(&mut self) {
-        self.dirty = false;
+        self.written = SmallVec::from_slice(&self.entries);
     }
 
     /// Notes that `epoch` begins at `start_offset`. What a newer leader overwrites goes. Does nothing if the epoch is
@@ -62,7 +64,6 @@ impl LeaderEpochs {
         }
         self.entries.retain(|e| e.epoch < epoch && e.start_offset < start_offset);
         self.entries.push(EpochEntry { epoch, start_offset });
-        self.dirty = true;
     }
 
     /// Like [`LeaderEpochs::assign`], but only for an epoch above the latest, as recovery sees them.
@@ -111,9 +112,7 @@ impl LeaderEpochs {
 
     /// Forgets epochs that begin at or after `end`, after a truncation.
     pub fn truncate_from_end(&mut self, end: Offset) {
-        let before = self.entries.len();
         self.entries.retain(|e| e.start_offset < end);
-        self.dirty |= before != self.entries.len();
     }
 
     /// Forgets epochs that end below `start`; the one that covers `start` begins there from now on.
@@ -122,13 +121,11 @@ impl LeaderEpochs {
         if floor > 0 || self.entries[0].start_offset < start {
             self.entries.drain(..floor);
             self.entries[0].start_offset = start;
-            self.dirty = true;
         }
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.dirty |= !self.entries.is_empty();
         self.entries.clear();
     }
 }
