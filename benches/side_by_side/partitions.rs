@@ -37,25 +37,29 @@ pub fn run(kind: Kind, dir: &Path, zookeeper: &ZooKeeper, count: i32, total: usi
     let create = begun.elapsed().as_secs_f64();
     thread::sleep(Duration::from_secs(2));
     let rss_created = broker.process()?.rss_kib()? / 1024.0;
-    write(&broker, &topics, total)?;
-    thread::sleep(Duration::from_secs(2));
-    let rss_written = broker.process()?.rss_kib()? / 1024.0;
+    // A little in each partition, so that the times are the broker's and not those of the disk.
+    write(&broker, &topics, 0)?;
     let stop = broker.stop()?.as_secs_f64();
     zookeeper.wait_unregistered(kind)?;
     let readable = |wire: &mut Wire| all_readable(wire, &topics);
     let restart = broker.start_until("all data to be readable", readable)?.as_secs_f64();
+    // Something to check after the kill.
+    write(&broker, &topics, 0)?;
     broker.kill()?;
     if kind == Kind::Kafka {
         // It would give up at its predecessor's registration.
         zookeeper.wait_unregistered(kind)?;
     }
     let restart_after_kill = broker.start_until("all data to be readable", readable)?.as_secs_f64();
+    write(&broker, &topics, total)?;
+    thread::sleep(Duration::from_secs(2));
+    let rss_written = broker.process()?.rss_kib()? / 1024.0;
     broker.stop()?;
     std::fs::remove_dir_all(dir)?;
     Ok(Figures { create, rss_created, rss_written, stop, restart, restart_after_kill })
 }
 
-/// Writes batches to all partitions in turn, a few requests at a time.
+/// Writes batches to all partitions in turn, at least one to each, a few requests at a time.
 fn write(broker: &Broker, topics: &[(String, i32)], total: usize) -> Result<()> {
     const DEPTH: usize = 8;
     let batch = wire::batch(BATCH, 1024, 0)?;
