@@ -286,7 +286,10 @@ impl Connection {
                 if buffer.is_empty() {
                     buffers::give_back(std::mem::take(buffer));
                 }
+                // A client that does not take its answers is idle, whatever else it has asked for.
+                self.registration.handling(false);
                 self.flush(output).await?;
+                self.registration.handling(true);
                 handling.await?
             }
         };

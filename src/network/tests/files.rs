@@ -84,3 +84,17 @@ fn a_reader_that_stops_reading_ends_with_its_idle_time() {
     server.wait_for_begun(1);
     server.wait_for_connections(0);
 }
+
+#[test]
+fn a_reader_that_stops_reading_ends_even_with_a_request_in_work() {
+    let settings = SocketSettings { max_idle: Some(Duration::from_millis(200)), ..SocketSettings::default() };
+    let server = Server::start(settings);
+    let mut client = server.connect();
+    // Answers of more than the socket takes, gathered before the request that waits.
+    let mut all = request(op::ECHO, &pattern(200_000)).repeat(40);
+    all.extend(request(op::WAIT, b""));
+    client.0.set_write_timeout(Some(Duration::from_millis(500))).expect("set");
+    // The server stops reading once its answers are not taken.
+    let _ = client.0.write_all(&all);
+    server.wait_for_connections(0);
+}
