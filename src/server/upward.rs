@@ -34,7 +34,9 @@ impl ReplicaListener for Upward {
         }
     }
 
-    fn partitions_deleted(&self, _partitions: &[TopicPartition]) {}
+    fn partitions_deleted(&self, partitions: &[TopicPartition]) {
+        self.groups.on_partitions_deleted(partitions);
+    }
 }
 
 fn is_groups(tp: &TopicPartition) -> bool {

@@ -11,6 +11,7 @@ use super::member::MemberId;
 use super::records::{put_group_key, put_offset_key};
 use super::state::GroupState;
 use crate::base::error::ErrorCode;
+use crate::base::ids::TopicPartition;
 use crate::coordinator::batch_writer::BatchWriter;
 use crate::coordinator::internal_log::AppendOptions;
 
@@ -183,30 +184,62 @@ impl GroupCoordinator {
 
     /// Removes what has expired, and groups that are left with nothing. Appends tombstones; may take long.
     pub fn expire(&self) {
+        self.clean_up("expired", |entry| entry.offsets.expired(&entry.group, &self.config, self.clock.now_ms()));
+        self.purge_names();
+    }
+
+    /// Topics were deleted: so are the offsets committed for them. Done on a thread that may block.
+    pub fn on_partitions_deleted(&self, partitions: &[TopicPartition]) {
+        let Some(me) = self.myself() else { return };
+        let partitions = partitions.to_vec();
+        self.runtime.spawn_blocking(move || {
+            me.clean_up("of deleted topics", |entry| {
+                let held = partitions.iter().filter(|tp| entry.offsets.get(&tp.topic, tp.partition).is_some());
+                held.map(|tp| (Arc::clone(&tp.topic), tp.partition)).collect()
+            });
+        });
+    }
+
+    /// Removes the offsets that `doomed` names, group by group, and every empty group that has none.
+    fn clean_up(&self, what: &str, doomed: impl Fn(&Entry) -> Vec<(Arc<str>, i32)>) {
         let (mut offsets, mut groups) = (0, 0);
         for owned in self.owned_partitions() {
             for cell in owned.cells() {
                 self.update(&cell, |entry, cx| {
-                    let expired = entry.offsets.expired(&entry.group, &self.config, self.clock.now_ms());
-                    match self.remove_offsets(&cell, entry, &expired) {
-                        Ok(()) => offsets += expired.len(),
+                    let doomed = doomed(entry);
+                    match self.remove_offsets(&cell, entry, &doomed) {
+                        Ok(()) => offsets += doomed.len(),
                         Err(error) => {
-                            return warn!(group = %entry.group.id(), %error, "expired offsets could not be removed");
+                            return warn!(group = %entry.group.id(), %error, "offsets {what} could not be removed");
                         }
                     }
-                    let group = &entry.group;
-                    let is_idle = group.state() == GroupState::Empty && !group.has_pending_joins();
-                    if is_idle && entry.offsets.is_empty() {
+                    if is_idle(entry) {
                         self.bury(&owned, &cell, entry, cx);
                         groups += 1;
                     }
                 });
             }
         }
-        self.purge_names();
         if offsets + groups > 0 {
-            info!(offsets, groups, "removed what had expired");
+            info!(offsets, groups, "removed offsets {what}, and groups without offsets and members");
         }
+    }
+
+    /// Drops a group that came to nothing: its first member never joined. It left no trace in the log.
+    pub(super) fn drop_stillborn(&self, cell: &Arc<Cell>) {
+        let group_id = {
+            let entry = cell.entry.lock();
+            if !is_idle(&entry) || entry.group.generation() > 0 {
+                return;
+            }
+            Arc::clone(entry.group.id())
+        };
+        let Ok(owned) = self.owner(&group_id) else { return };
+        self.update(cell, |entry, cx| {
+            if is_idle(entry) && entry.group.generation() == 0 {
+                self.bury(&owned, cell, entry, cx);
+            }
+        });
     }
 
     fn remove_offsets(&self, cell: &Cell, entry: &mut Entry, doomed: &[(Arc<str>, i32)]) -> Result<(), ErrorCode> {
@@ -248,4 +281,10 @@ impl GroupCoordinator {
         entry.offsets = super::offsets::GroupOffsets::default();
         owned.forget(cell, &group_id);
     }
+}
+
+/// Whether nobody needs the group any more.
+fn is_idle(entry: &Entry) -> bool {
+    let group = &entry.group;
+    group.state() == GroupState::Empty && !group.has_pending_joins() && entry.offsets.is_empty()
 }

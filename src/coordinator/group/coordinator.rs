@@ -462,6 +462,7 @@ impl GroupCoordinator {
             };
             if is_live {
                 self.update(&cell, |entry, cx| entry.group.on_time(cx));
+                self.drop_stillborn(&cell);
             }
         }
         let wait = self.timers.next()?.saturating_sub(now).max(0);

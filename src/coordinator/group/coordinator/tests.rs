@@ -461,6 +461,40 @@ fn offsets_of_topics_not_subscribed_to_are_deleted() {
 }
 
 #[test]
+fn offsets_go_with_their_topic() {
+    run(async {
+        let rig = Rig::new().await;
+        for partition in 0..3 {
+            assert_eq!(rig.commit(-1, "", partition, 7).await, ErrorCode::None);
+        }
+        let deleted = [TopicPartition::new("t", 1), TopicPartition::new("other", 0)];
+        rig.groups.on_partitions_deleted(&deleted);
+        rig.until(|| rig.offset(1).is_none()).await;
+        assert_eq!(rig.records().last(), Some(&("g:t-1".to_owned(), false)));
+        let rig = rig.restarted().await;
+        assert_eq!((rig.offset(0), rig.offset(1), rig.offset(2)), (Some(7), None, Some(7)));
+        rig.groups.on_partitions_deleted(&[TopicPartition::new("t", 0), TopicPartition::new("t", 2)]);
+        rig.until(|| rig.groups.counts() == (0, 0)).await;
+    });
+}
+
+#[test]
+fn a_group_whose_first_member_never_joined_is_dropped() {
+    run(async {
+        let rig = Rig::new().await;
+        let request = JoinRequest { require_known_member_id: true, ..member("m") };
+        assert_eq!(rig.groups.join("g", request).await.error, ErrorCode::MemberIdRequired);
+        assert_eq!(rig.groups.counts(), (1, 0));
+        rig.pass(9_999);
+        assert_eq!(rig.groups.counts(), (1, 0));
+        rig.pass(1);
+        assert_eq!(rig.groups.counts(), (0, 0));
+        assert!(rig.records().is_empty());
+        assert_eq!(rig.groups.join("g", known("m")).await.error, ErrorCode::UnknownMemberId);
+    });
+}
+
+#[test]
 fn groups_are_listed() {
     run(async {
         let rig = Rig::new().await;
