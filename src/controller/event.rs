@@ -33,7 +33,7 @@ pub(super) enum Event {
     /// Leaders changed ISRs in ZooKeeper themselves (IBP below 2.7-IV2).
     IsrChangeNotification,
     /// Brokers lost log dirs.
-    LogDirEvent,
+    LogDirFailure,
     /// A broker answered.
     Response {
         /// Who.

@@ -27,7 +27,7 @@ impl Controller {
             Event::PartitionModification(topic) => self.on_partition_modification(topic).await,
             Event::TopicDeletion => self.on_topic_deletion().await,
             Event::IsrChangeNotification => self.on_isr_change().await,
-            Event::LogDirEvent => self.on_log_dir_event().await,
+            Event::LogDirFailure => self.on_log_dir_event().await,
             Event::Response { broker, epoch, request, response } => {
                 self.on_response(broker, epoch, *request, response).await
             }

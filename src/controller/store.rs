@@ -347,7 +347,7 @@ fn event_of(event: &WatchEvent) -> Option<Event> {
         topics::PATH => Event::TopicChange,
         admin::DELETE_TOPICS_PATH => Event::TopicDeletion,
         notifications::ISR_CHANGE_PATH => Event::IsrChangeNotification,
-        notifications::LOG_DIR_EVENT_PATH => Event::LogDirEvent,
+        notifications::LOG_DIR_EVENT_PATH => Event::LogDirFailure,
         _ if event.kind != WatchKind::DataChanged => return None,
         _ => match topics::topic_of_path(path) {
             Some(topic) => Event::PartitionModification(topic.into()),

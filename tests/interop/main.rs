@@ -11,5 +11,6 @@ mod disk;
 mod groups;
 mod matrix;
 mod old_formats;
+mod session;
 mod tools;
 mod written_formats;
