@@ -27,8 +27,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::runtime::{Handle, Runtime};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::api::{Context, Dispatcher};
 use crate::base::clock::{Clock, SystemClock};
@@ -65,27 +66,35 @@ pub fn run(properties: &Path, overrides: &[(String, String)]) -> anyhow::Result<
         warn!("{}", warning.0);
     }
     let control = control_runtime()?;
-    let stop = control.block_on(async {
-        let mut stop_signal = std::pin::pin!(resources::stop_signal());
-        let server = tokio::select! {
-            server = Server::start(config, control.handle().clone()) => server?,
-            name = &mut stop_signal => {
-                info!("{}: stopping before the start was complete", name?);
-                return Ok(None);
-            }
-        };
-        info!("[KafkaServer id={}] started in {} ms", server.broker_id(), started.elapsed().as_millis());
-        let name = stop_signal.await?;
-        info!("[KafkaServer id={}] stopping on {name}", server.broker_id());
-        anyhow::Ok(Some(server))
-    })?;
-    if let Some(server) = stop {
-        let (id, began) = (server.broker_id(), Instant::now());
-        control.block_on(server.stop());
-        info!("[KafkaServer id={id}] stopped in {} ms", began.elapsed().as_millis());
-    }
+    let ended = control.block_on(serve(config, control.handle().clone(), started));
     control.shutdown_background();
-    Ok(())
+    ended
+}
+
+/// From the start to the stop of one broker.
+async fn serve(config: BrokerConfig, control: Handle, started: Instant) -> anyhow::Result<()> {
+    let mut stop_signal = std::pin::pin!(resources::stop_signal());
+    let server = tokio::select! {
+        server = Server::start(config, control) => server?,
+        name = &mut stop_signal => {
+            info!("{}: stopping before the start was complete", name?);
+            return Ok(());
+        }
+    };
+    let id = server.broker_id();
+    info!("[KafkaServer id={id}] started in {} ms", started.elapsed().as_millis());
+    let reason = tokio::select! {
+        name = stop_signal => Ok(name?),
+        () = server.failed() => Err(anyhow::anyhow!("every log dir has failed: nothing is left to serve")),
+    };
+    match &reason {
+        Ok(name) => info!("[KafkaServer id={id}] stopping on {name}"),
+        Err(error) => error!("[KafkaServer id={id}] stopping: {error}"),
+    }
+    let began = Instant::now();
+    server.stop().await;
+    info!("[KafkaServer id={id}] stopped in {} ms", began.elapsed().as_millis());
+    reason.map(drop)
 }
 
 /// The runtime for everything but connections.
@@ -131,6 +140,7 @@ pub struct Server {
     zk: ZkClient,
     tasks: Vec<JoinHandle<()>>,
     controller_task: JoinHandle<()>,
+    none_left: Arc<Notify>,
 }
 
 impl Server {
@@ -171,7 +181,7 @@ impl Server {
         let group_log = Arc::new(ReplicaLog::new(Arc::clone(&manager)));
         let groups = GroupCoordinator::new(settings::groups(&config), group_log, Arc::clone(&clock), control.clone());
         manager.set_listener(Box::new(upward::Upward::new(Arc::clone(&groups))));
-        failures::watch(&logs, &manager, &zk, &control);
+        let none_left = failures::watch(&logs, &manager, &zk, &control);
 
         let info = settings::broker_info(&config, broker_id, &sockets)?;
         let file = parts::session_file(&logs);
@@ -206,7 +216,7 @@ impl Server {
         });
         let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&context)));
         sockets.start(&control, &threads.handles(), dispatcher).context("the listeners cannot be started")?;
-        Ok(Self { context, sockets, threads, zk, tasks, controller_task })
+        Ok(Self { context, sockets, threads, zk, tasks, controller_task, none_left })
     }
 
     /// This broker's id.
@@ -217,6 +227,11 @@ impl Server {
     /// What its handlers use.
     pub fn context(&self) -> &Arc<Context> {
         &self.context
+    }
+
+    /// Waits until the last log dir has failed: then there is nothing left to serve.
+    pub async fn failed(&self) {
+        self.none_left.notified().await;
     }
 
     /// Where it listens, with the ports the system chose.

@@ -1,11 +1,13 @@
 //! Topics' configurations out of ZooKeeper: all of them at the start, one when a partition of it comes, and those that
 //! `/config/changes` tells of (`ZkConfigManager`, `ZkNodeChangeNotificationListener`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
-use tracing::{info, warn};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
 
 use crate::replica::manager::ReplicaManager;
 use crate::replica::topic_configs::{Overrides, OverridesFuture, TopicConfigSource};
@@ -15,6 +17,9 @@ use crate::zk::error::ZkError;
 use crate::zk::znodes::configs::{self, EntityType};
 
 const TOPICS_PATH: &str = "/config/topics";
+/// A notification that this broker saw so long ago is removed, as every broker does
+/// (`ZkNodeChangeNotificationListener`).
+const EXPIRATION: Duration = Duration::from_secs(15 * 60);
 
 /// Reads a topic's overrides when they are asked for.
 pub struct ZkTopicConfigs {
@@ -40,6 +45,18 @@ async fn read(zk: &ZkClient, path: &str) -> Result<Overrides, ZkError> {
         Some(node) => configs::decode(path, &node.data),
         None => Ok(BTreeMap::new()),
     }
+}
+
+fn path_of(notification: &str) -> String {
+    format!("{}/{notification}", configs::CHANGES_PATH)
+}
+
+/// The notifications that were acted on.
+struct Seen {
+    /// The number of the newest.
+    last: i64,
+    /// When which was seen, oldest first; those that are still there.
+    at: VecDeque<(Instant, String)>,
 }
 
 /// Follows the changes.
@@ -80,7 +97,7 @@ impl ConfigChanges {
         let notify = Arc::clone(&changed);
         let sink: WatchSink = Arc::new(move |_| notify.notify_one());
         let mut state = self.zk.state();
-        let mut last = -1;
+        let mut seen = Seen { last: -1, at: VecDeque::new() };
         let mut generation = 0;
         loop {
             let now = match *state.borrow_and_update() {
@@ -90,11 +107,11 @@ impl ConfigChanges {
             };
             if let Some(now) = now {
                 let fresh = now != generation;
-                match self.catch_up(&sink, fresh, &mut last).await {
+                match self.catch_up(&sink, fresh, &mut seen).await {
                     Ok(()) => generation = now,
                     Err(error) => {
                         warn!("the changes of configurations cannot be read: {error}");
-                        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                        tokio::time::sleep(Duration::from_secs(1)).await;
                         continue;
                     }
                 }
@@ -106,8 +123,8 @@ impl ConfigChanges {
         }
     }
 
-    /// Watches again, then acts on the notifications above `last`.
-    async fn catch_up(&self, sink: &WatchSink, fresh: bool, last: &mut i64) -> Result<(), ZkError> {
+    /// Watches again, then acts on the notifications that were not seen yet.
+    async fn catch_up(&self, sink: &WatchSink, fresh: bool, seen: &mut Seen) -> Result<(), ZkError> {
         let names = match self.zk.children_and_watch(configs::CHANGES_PATH, sink).await {
             Ok(names) => names,
             Err(ZkError::NoNode) => return Ok(()),
@@ -116,16 +133,36 @@ impl ConfigChanges {
         let mut numbers: Vec<(i64, String)> =
             names.into_iter().filter_map(|name| Some((configs::change_number(&name)?, name))).collect();
         numbers.sort_unstable();
-        let newest = numbers.last().map_or(*last, |(number, _)| *number);
+        numbers.retain(|(number, _)| *number > seen.last);
         if fresh {
             self.load_all().await?;
         } else {
-            for (_, name) in numbers.iter().filter(|(number, _)| *number > *last) {
-                self.apply(&format!("{}/{name}", configs::CHANGES_PATH)).await?;
+            for (_, name) in &numbers {
+                self.apply(&path_of(name)).await?;
             }
         }
-        *last = newest;
+        for (number, name) in numbers {
+            seen.last = number;
+            seen.at.push_back((Instant::now(), name));
+        }
+        self.purge(seen).await;
         Ok(())
+    }
+
+    /// Removes what every broker has had the time to see. Another broker may be faster, and one that fails is tried by
+    /// the others.
+    async fn purge(&self, seen: &mut Seen) {
+        while let Some((at, name)) = seen.at.front() {
+            if at.elapsed() < EXPIRATION {
+                return;
+            }
+            let path = path_of(name);
+            seen.at.pop_front();
+            match self.zk.delete(&path, None).await {
+                Ok(()) | Err(ZkError::NoNode) => {}
+                Err(error) => debug!("{path} could not be removed: {error}"),
+            }
+        }
     }
 
     async fn apply(&self, path: &str) -> Result<(), ZkError> {
@@ -155,7 +192,6 @@ mod tests {
     use crate::log::manager::{LogManager, ManagerOptions};
     use crate::zk::backend::CreateMode;
     use crate::zk::memory::MemoryZk;
-    use std::time::Duration;
 
     fn manager(dir: &std::path::Path, zk: &ZkClient) -> Arc<ReplicaManager> {
         let config = BrokerConfig::default();

@@ -166,6 +166,21 @@ impl Broker {
 
     /// Makes `topic`, led by `leader` in `epoch`.
     pub async fn topic_led_by(&self, topic: &str, partitions: i32, leader: i32, epoch: i32) -> Uuid {
+        let replicas: &[i32] = if leader == ME { &[ME] } else { &[ME, leader] };
+        self.topic_with(topic, partitions, leader, epoch, replicas, &[leader]).await
+    }
+
+    /// Makes `topic` with these replicas, of which these are in sync.
+    pub async fn topic_with(
+        &self,
+        topic: &str,
+        partitions: i32,
+        leader: i32,
+        epoch: i32,
+        replicas: &[i32],
+        isr: &[i32],
+    ) -> Uuid {
+        let wire = |ids: &[i32]| ids.iter().map(|&id| Wire(id)).collect::<Vec<_>>();
         let id = self.context.replica_manager.metadata().snapshot().topic_id(topic).unwrap_or_else(Uuid::new_v4);
         let states = (0..partitions).map(|index| {
             LeaderAndIsrPartitionState::default()
@@ -174,8 +189,8 @@ impl Broker {
                 .with_leader(Wire(leader))
                 .with_leader_epoch(epoch)
                 .with_partition_epoch(epoch)
-                .with_isr(vec![Wire(leader)])
-                .with_replicas(if leader == ME { vec![Wire(ME)] } else { vec![Wire(ME), Wire(leader)] })
+                .with_isr(wire(isr))
+                .with_replicas(wire(replicas))
                 .with_is_new(true)
         });
         let request = LeaderAndIsrRequest::default()

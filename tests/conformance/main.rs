@@ -11,4 +11,5 @@ mod list_offsets;
 mod metadata;
 mod produce;
 mod records;
+mod replication;
 mod versions;

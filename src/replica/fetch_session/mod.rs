@@ -25,6 +25,9 @@ const EVICTION_MS: i64 = 120_000;
 /// A fetch of more partitions than this gets no session: it bounds what one client makes the broker remember.
 pub const MAX_SESSION_PARTITIONS: usize = 100_000;
 
+/// All sessions together remember no more partitions than this, a few hundred bytes each.
+pub const MAX_REMEMBERED_PARTITIONS: usize = 1_000_000;
+
 /// "No session" on the wire.
 pub const NO_SESSION: i32 = 0;
 
@@ -161,7 +164,7 @@ impl FetchSessions {
             self.sessions.lock().remove(&session.id);
             return Ok(FetchContext { kind: Kind::Sessionless, targets: spec.targets });
         }
-        if size > MAX_SESSION_PARTITIONS {
+        if size > session.size.load(Ordering::Relaxed) && !self.may_grow_to(&session, size) {
             drop(state);
             self.sessions.lock().remove(&session.id);
             return Err(ErrorCode::FetchSessionIdNotFound);
@@ -195,6 +198,11 @@ impl FetchSessions {
         }
     }
 
+    fn may_grow_to(&self, session: &Session, size: usize) -> bool {
+        let others = remembered(&self.sessions.lock()).saturating_sub(session.size.load(Ordering::Relaxed));
+        size <= MAX_SESSION_PARTITIONS && others + size <= MAX_REMEMBERED_PARTITIONS
+    }
+
     /// Makes a session if there is a slot or somebody may be evicted (`FetchSessionCache.maybeCreateSession`); an empty
     /// request, or one that is too large, gets none.
     fn maybe_create(
@@ -209,6 +217,9 @@ impl FetchSessions {
             return NO_SESSION;
         }
         let mut sessions = self.sessions.lock();
+        if remembered(&sessions) + size > MAX_REMEMBERED_PARTITIONS {
+            return NO_SESSION;
+        }
         if sessions.len() >= self.slots {
             let Some(victim) = evictable(&sessions, from_follower, size, now_ms) else { return NO_SESSION };
             sessions.remove(&victim);
@@ -229,6 +240,10 @@ impl FetchSessions {
         sessions.insert(id, Arc::new(session));
         id
     }
+}
+
+fn remembered(sessions: &HashMap<i32, Arc<Session>>) -> usize {
+    sessions.values().map(|session| session.size.load(Ordering::Relaxed)).sum()
 }
 
 /// Who gives way to a new session of `size` partitions: first one that has long been idle; else the smallest of those

@@ -143,6 +143,18 @@ fn no_slots_means_no_sessions() {
 }
 
 #[test]
+fn what_sessions_remember_is_bounded() {
+    let sessions = FetchSessions::new(1000);
+    let full = |n: usize| spec(0, 0, (0..n).map(|p| target("a", i32::try_from(p).unwrap())).collect());
+    assert_eq!(round(&sessions, full(MAX_SESSION_PARTITIONS + 1), quiet(5), 0).0.session_id, NO_SESSION);
+    let id = round(&sessions, full(MAX_SESSION_PARTITIONS), quiet(5), 0).0.session_id;
+    assert!(id > 0);
+    let grown = sessions.begin(spec(id, 1, vec![target("b", 0)]), 1).expect_err("too large");
+    assert_eq!(grown, ErrorCode::FetchSessionIdNotFound);
+    assert!(sessions.is_empty(), "the client begins anew, without one");
+}
+
+#[test]
 fn epochs_wrap_to_one() {
     assert_eq!(next_epoch(i32::MAX), 1);
     assert_eq!(next_epoch(0), 1);

@@ -1,0 +1,151 @@
+//! A leader with a follower: what acks=all waits for, what consumers see, who is refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use barnabas::base::error::ErrorCode;
+use barnabas::base::ids::Offset;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::stop_replica_request::{StopReplicaPartitionState, StopReplicaTopicState};
+use kafka_protocol::messages::{
+    BrokerId, FetchRequest, LeaderAndIsrRequest, ProduceResponse, StopReplicaRequest, UpdateMetadataRequest,
+};
+
+use crate::harness::{Broker, ME, batch, produce_request, topic_name};
+
+/// A fetch of partition 0 of topic `a` by broker `replica`, which has everything before `offset`.
+fn follow(replica: i32, offset: i64) -> FetchRequest {
+    let partition = FetchPartition::default().with_fetch_offset(offset).with_partition_max_bytes(1 << 20);
+    FetchRequest::default()
+        .with_replica_id(BrokerId(replica))
+        .with_max_wait_ms(0)
+        .with_topics(vec![FetchTopic::default().with_topic(topic_name("a")).with_partitions(vec![partition])])
+}
+
+async fn fetched(broker: &Broker, replica: i32, offset: i64) -> (ErrorCode, i64, usize) {
+    let mut response = broker.call(12, &follow(replica, offset)).await;
+    let partition = response.responses.remove(0).partitions.remove(0);
+    let bytes = partition.records.map_or(0, |records| records.len());
+    (ErrorCode::from_code(partition.error_code), partition.high_watermark, bytes)
+}
+
+fn error(mut response: ProduceResponse) -> ErrorCode {
+    ErrorCode::from_code(response.responses.remove(0).partition_responses.remove(0).error_code)
+}
+
+#[tokio::test]
+async fn acks_all_waits_for_the_follower() {
+    let broker = Arc::new(Broker::start().await);
+    broker.topic_with("a", 1, ME, 0, &[ME, 2], &[ME, 2]).await;
+    let produce = {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            let mut request = produce_request("a", 0, -1, batch(3));
+            request.timeout_ms = 15_000;
+            error(broker.call(9, &request).await)
+        })
+    };
+    let partition = broker.context.replica_manager.partition("a", 0).expect("hosted");
+    while partition.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(fetched(&broker, -1, 0).await, (ErrorCode::None, 0, 0), "a consumer sees nothing yet");
+    let (code, high_watermark, bytes) = fetched(&broker, 2, 0).await;
+    assert!(code.is_none() && high_watermark == 0 && bytes > 0, "the follower does");
+    assert!(!produce.is_finished());
+    assert_eq!(fetched(&broker, 2, 3).await, (ErrorCode::None, 0, 0), "told with the next fetch");
+    assert_eq!(produce.await.expect("an answer"), ErrorCode::None);
+    assert_eq!(partition.log().expect("a log").high_watermark(), Offset(3));
+    assert!(fetched(&broker, -1, 0).await.2 > 0);
+}
+
+#[tokio::test]
+async fn acks_all_gives_up_in_time() {
+    let broker = Broker::start().await;
+    broker.topic_with("a", 1, ME, 0, &[ME, 2], &[ME, 2]).await;
+    let mut request = produce_request("a", 0, -1, batch(3));
+    request.timeout_ms = 30;
+    assert_eq!(error(broker.call(9, &request).await), ErrorCode::RequestTimedOut);
+    request.acks = 1;
+    assert_eq!(error(broker.call(9, &request).await), ErrorCode::None);
+}
+
+#[tokio::test]
+async fn a_new_leader_elsewhere_ends_the_wait() {
+    let broker = Arc::new(Broker::start().await);
+    broker.topic_with("a", 1, ME, 0, &[ME, 2], &[ME, 2]).await;
+    let produce = {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            let mut request = produce_request("a", 0, -1, batch(3));
+            request.timeout_ms = 15_000;
+            error(broker.call(9, &request).await)
+        })
+    };
+    let partition = broker.context.replica_manager.partition("a", 0).expect("hosted");
+    while partition.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    broker.topic_with("a", 1, 2, 1, &[ME, 2], &[2]).await;
+    let ended = tokio::time::timeout(Duration::from_secs(5), produce).await.expect("at once").expect("an answer");
+    assert_eq!(ended, ErrorCode::NotLeaderOrFollower);
+}
+
+#[tokio::test]
+async fn too_few_in_sync_are_refused() {
+    let broker = Broker::with(&[("min.insync.replicas", "2")]).await;
+    broker.topic_with("a", 1, ME, 0, &[ME, 2], &[ME]).await;
+    assert_eq!(error(broker.produce("a", batch(1)).await), ErrorCode::NotEnoughReplicas);
+    assert_eq!(error(broker.call(9, &produce_request("a", 0, 1, batch(1))).await), ErrorCode::None);
+}
+
+#[tokio::test]
+async fn strangers_do_not_follow() {
+    let broker = Broker::start().await;
+    broker.topic_with("a", 1, ME, 0, &[ME, 2], &[ME, 2]).await;
+    assert_eq!(fetched(&broker, 7, 0).await.0, ErrorCode::NotLeaderOrFollower);
+}
+
+#[tokio::test]
+async fn old_controllers_are_fenced() {
+    let broker = Broker::start().await;
+    broker.topic("a", 1).await;
+    let stale = ErrorCode::StaleControllerEpoch.code();
+    let old = LeaderAndIsrRequest::default().with_controller_epoch(0);
+    assert_eq!(broker.call(7, &old).await.error_code, stale);
+    let old = UpdateMetadataRequest::default().with_controller_epoch(0);
+    assert_eq!(broker.call(8, &old).await.error_code, stale);
+    let old = StopReplicaRequest::default().with_controller_epoch(0);
+    assert_eq!(broker.call(4, &old).await.error_code, stale);
+
+    broker.context.replica_manager.set_broker_epoch(barnabas::base::ids::BrokerEpoch(9));
+    let earlier_life = LeaderAndIsrRequest::default().with_controller_epoch(1).with_broker_epoch(8);
+    assert_eq!(broker.call(7, &earlier_life).await.error_code, ErrorCode::StaleBrokerEpoch.code());
+}
+
+#[tokio::test]
+async fn stopped_replicas_are_gone_and_deleted_ones_leave_no_folder() {
+    let broker = Broker::start().await;
+    broker.topic_led_by("a", 2, ME, 3).await;
+    broker.produce("a", batch(1)).await;
+    let stop = |partition: i32, epoch: i32, delete: bool| {
+        let state = StopReplicaPartitionState::default()
+            .with_partition_index(partition)
+            .with_leader_epoch(epoch)
+            .with_delete_partition(delete);
+        let topic =
+            StopReplicaTopicState::default().with_topic_name(topic_name("a")).with_partition_states(vec![state]);
+        StopReplicaRequest::default().with_controller_epoch(1).with_topic_states(vec![topic])
+    };
+    let answer = async |request: StopReplicaRequest| {
+        let response = broker.call(4, &request).await;
+        ErrorCode::from_code(response.partition_errors[0].error_code)
+    };
+    let manager = &broker.context.replica_manager;
+    assert_eq!(answer(stop(0, 2, true)).await, ErrorCode::FencedLeaderEpoch);
+    assert_eq!(answer(stop(0, 3, false)).await, ErrorCode::None);
+    assert!(!manager.partition("a", 0).expect("known").is_leader());
+    assert_eq!(answer(stop(0, -2, true)).await, ErrorCode::None, "a topic's deletion goes before any epoch");
+    assert_eq!(answer(stop(1, 3, true)).await, ErrorCode::None);
+    assert!(manager.partitions().is_empty() && manager.log_manager().is_empty());
+}
