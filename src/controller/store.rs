@@ -268,19 +268,34 @@ impl Store {
 
     /// Removes all nodes of a topic whose replicas are gone: its own, its configs, the deletion mark, in that order.
     pub(super) async fn delete_topic(&self, ctx: &Context, name: &str) -> Result<(), ControllerError> {
-        let mut paths = self.zk.subtree(&topics::path(name)).await?;
-        paths.reverse(); // children first
-        paths.push(configs::path(configs::EntityType::Topics, name));
-        paths.push(admin::delete_topic_path(name));
+        let numbers = self.zk.children(&topics::partitions_path(name)).await?;
+        let partitions = numbers.iter().map(|number| format!("{}/{number}", topics::partitions_path(name)));
+        let mut paths: Vec<String> = partitions.flat_map(|path| [format!("{path}/state"), path]).collect();
+        paths.extend([topics::partitions_path(name), topics::path(name)]);
+        if !self.delete_in_order(ctx, &paths).await? {
+            // Something else lies below the topic.
+            let mut all = self.zk.subtree(&topics::path(name)).await?;
+            all.reverse(); // children first
+            if !self.delete_in_order(ctx, &all).await? {
+                return Err(ZkError::NotEmpty.into());
+            }
+        }
+        let last = [configs::path(configs::EntityType::Topics, name), admin::delete_topic_path(name)];
+        self.delete_in_order(ctx, &last).await.map(|_| ())
+    }
+
+    /// Deletes nodes that may be gone already; false if one of them has children.
+    async fn delete_in_order(&self, ctx: &Context, paths: &[String]) -> Result<bool, ControllerError> {
         let ops = paths.iter().map(|path| Op::delete(path.clone(), None)).collect();
-        for (path, answer) in paths.iter().zip(self.write(ctx, ops).await?) {
+        let mut all = true;
+        for answer in self.write(ctx, ops).await? {
             match answer {
                 Ok(_) | Err(ZkError::NoNode) => {}
+                Err(ZkError::NotEmpty) => all = false,
                 Err(error) => return Err(error.into()),
             }
-            tracing::trace!("deleted {path}");
         }
-        Ok(())
+        Ok(all)
     }
 
     /// The ISR notifications, with the partitions they name; watches for the next one.

@@ -174,6 +174,7 @@ async fn deletion_leaves_nothing_behind() {
     let broker = cluster.start(0).await;
     cluster.create("t", 5, &[0]).await;
     eventually("told", async || cluster.brokers.leaders(0, "t").len() == 5).await;
+    cluster.admin.create("/brokers/topics/t/partitions/3/other", b"", CreateMode::Persistent).await.unwrap();
     cluster.admin.create(&admin::delete_topic_path("none"), b"", CreateMode::Persistent).await.unwrap();
     cluster.admin.create(&admin::delete_topic_path("t"), b"", CreateMode::Persistent).await.unwrap();
     eventually("no marks", async || cluster.admin.children(admin::DELETE_TOPICS_PATH).await.unwrap().is_empty()).await;

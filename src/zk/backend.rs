@@ -193,6 +193,9 @@ pub trait ZkSession: Send + Sync {
     /// Reads a node; a watch tells of its change or deletion.
     fn get(&self, path: &str, watch: Option<WatchSink>) -> ZkFuture<Node>;
 
+    /// Reads many nodes in one request; each is answered for itself.
+    fn get_many(&self, paths: Vec<String>) -> ZkFuture<Vec<Result<Node, ZkError>>>;
+
     /// Reads a node's stat, `None` if there is no such node; a watch tells of creation, change or deletion.
     fn exists(&self, path: &str, watch: Option<WatchSink>) -> ZkFuture<Option<Stat>>;
 

@@ -20,6 +20,8 @@ const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 /// Upper bounds of one multi: far below the 1 MiB of ZooKeeper's default `jute.maxbuffer`.
 const MAX_MULTI_BYTES: usize = 256 * 1024;
 const MAX_MULTI_OPS: usize = 1000;
+/// Upper bound of the nodes read in one request.
+const MAX_READS: usize = 500;
 
 /// How the session stands. Each new session raises the generation by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,9 +145,16 @@ impl ZkClient {
         self.retry(|s| s.children(path, Some(sink.clone()))).await
     }
 
-    /// Reads many nodes at once, pipelined; the answers stand in the order of the paths.
+    /// Reads many nodes in few requests, pipelined; the answers stand in the order of the paths.
     pub async fn get_many(&self, paths: &[String]) -> Result<Vec<Option<Node>>, ZkError> {
-        join_all(paths.iter().map(|path| self.find(path))).await.into_iter().collect()
+        let chunks = paths.chunks(MAX_READS).map(|chunk| self.retry(|s| s.get_many(chunk.to_vec())));
+        let mut found = Vec::with_capacity(paths.len());
+        for answers in join_all(chunks).await {
+            for answer in answers? {
+                found.push(none_if_missing(answer)?);
+            }
+        }
+        Ok(found)
     }
 
     /// Reads and watches many nodes at once, pipelined; the answers stand in the order of the paths.

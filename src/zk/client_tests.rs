@@ -110,3 +110,16 @@ async fn paths_are_made_and_listed_whole() {
     let (path, _) = zk.create("/a/n_", b"", CreateMode::PersistentSequential).await.unwrap();
     assert_eq!(path, "/a/n_0000000000");
 }
+
+#[tokio::test]
+async fn many_nodes_are_read_in_order() {
+    let model = MemoryZk::new();
+    let zk = client(&model).await;
+    for i in (0..1200).step_by(2) {
+        zk.create(&format!("/n{i}"), i.to_string().as_bytes(), CreateMode::Persistent).await.unwrap();
+    }
+    let paths: Vec<String> = (0..1200).map(|i| format!("/n{i}")).collect();
+    for (i, node) in zk.get_many(&paths).await.unwrap().into_iter().enumerate() {
+        assert_eq!(node.map(|node| node.data), (i % 2 == 0).then(|| i.to_string().into_bytes()));
+    }
+}

@@ -313,6 +313,16 @@ impl ZkSession for MemorySession {
         })
     }
 
+    fn get_many(&self, paths: Vec<String>) -> ZkFuture<Vec<Result<Node, ZkError>>> {
+        self.read(move |ensemble| {
+            let get = |path: &String| match ensemble.nodes.get(path) {
+                Some(node) => Ok(Node { data: node.data.clone(), stat: node.stat }),
+                None => Err(ZkError::NoNode),
+            };
+            Ok(paths.iter().map(get).collect())
+        })
+    }
+
     fn exists(&self, path: &str, watch: Option<WatchSink>) -> ZkFuture<Option<Stat>> {
         let (id, path) = (self.id, path.to_owned());
         self.read(move |ensemble| {

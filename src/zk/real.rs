@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use parking_lot::RwLock;
 use tokio::runtime::Handle;
 use zookeeper_client as zk;
@@ -109,6 +109,26 @@ impl ZkSession for RealSession {
                 }
             };
             Ok(Node { data, stat: from_stat(&stat) })
+        })
+    }
+
+    fn get_many(&self, paths: Vec<String>) -> ZkFuture<Vec<Result<Node, ZkError>>> {
+        self.ask(|client| async move {
+            let mut reader = client.new_multi_reader();
+            for path in &paths {
+                reader.add_get_data(path).map_err(from_crate)?;
+            }
+            match reader.commit().await {
+                Ok(results) => Ok(results.into_iter().map(from_multi_read).collect()),
+                // Servers before 3.6 know no multi-read.
+                Err(zk::Error::Unimplemented) => {
+                    let each = paths.iter().map(|path| client.get_data(path));
+                    let answers = join_all(each).await.into_iter();
+                    let node = |(data, stat)| Node { data, stat: from_stat(&stat) };
+                    Ok(answers.map(|answer| answer.map(node).map_err(from_crate)).collect())
+                }
+                Err(error) => Err(from_crate(error)),
+            }
         })
     }
 
@@ -243,6 +263,14 @@ fn from_multi(result: zk::MultiWriteResult) -> OpResult {
         zk::MultiWriteResult::SetData { stat } => OpResult::Set(from_stat(&stat)),
         zk::MultiWriteResult::Delete => OpResult::Deleted,
         _ => OpResult::Checked,
+    }
+}
+
+fn from_multi_read(result: zk::MultiReadResult) -> Result<Node, ZkError> {
+    match result {
+        zk::MultiReadResult::Data { data, stat } => Ok(Node { data, stat: from_stat(&stat) }),
+        zk::MultiReadResult::Error { err } => Err(from_crate(err)),
+        other => Err(ZkError::Refused(format!("a read was answered with {other:?}"))),
     }
 }
 

@@ -22,6 +22,11 @@ async fn multis_fences_and_watches_hold() {
     let ops: Vec<Op> = (0..2500).map(|i| Op::create(format!("/n{i}"), "data")).collect();
     let done = zk.write_fenced(&Op::check("/fence", 0), ops.clone()).await.unwrap();
     assert!(done.len() == 2500 && done.iter().all(Result::is_ok));
+    let paths: Vec<String> = (0..2501).map(|i| format!("/n{i}")).collect();
+    let read = zk.get_many(&paths).await.unwrap();
+    assert!(
+        read[..2500].iter().all(|node| node.as_ref().is_some_and(|node| node.data == b"data")) && read[2500].is_none()
+    );
     let mixed = vec![ops[0].clone(), Op::create("/new", ""), Op::set("/n1", "other", Some(0))];
     let again = zk.write_fenced(&Op::check("/fence", 0), mixed).await.unwrap();
     assert_eq!(again[0], Err(ZkError::NodeExists));
