@@ -3,7 +3,10 @@
 //! Most names are the same. THE table below lists the others; a name in neither is handed to librdkafka, which refuses
 //! what it does not know.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, bail};
+use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 
 use super::properties::Properties;
@@ -117,19 +120,41 @@ fn assignors(value: &str) -> anyhow::Result<String> {
     Ok(names.join(","))
 }
 
-/// What librdkafka says to itself is only shown from warnings up, in one line each.
+/// What librdkafka says to itself is only shown from warnings up, in one line each, and the same thing not again and again
+/// while it tries.
 pub struct QuietContext;
+
+/// How long the same line is not repeated.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// Says `text` on standard error unless it was said just now. Connections that fail in turn count as one thing.
+fn say(about: &str, text: &str) {
+    static SAID: Mutex<Vec<(String, Instant)>> = Mutex::new(Vec::new());
+    let now = Instant::now();
+    let mut said = SAID.lock();
+    said.retain(|(_, at)| now.duration_since(*at) < QUIET);
+    if !said.iter().any(|(other, _)| other == about) {
+        said.push((about.to_owned(), now));
+        eprintln!("{text}");
+    }
+}
 
 impl rdkafka::ClientContext for QuietContext {
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
         use rdkafka::config::RDKafkaLogLevel::{Alert, Critical, Emerg, Error, Warning};
         if matches!(level, Emerg | Alert | Critical | Error | Warning) {
-            eprintln!("[{facility}] {message}");
+            // Behind the bracket stand times and counts, which differ each time.
+            let about = message.split(" (").next().unwrap_or(message);
+            say(about, &format!("[{facility}] {message}"));
         }
     }
 
     fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
-        eprintln!("{error}: {reason}");
+        use rdkafka::error::RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure};
+        // The log has said so, with the reason.
+        if !matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure)) {
+            say(reason, &format!("{error}: {reason}"));
+        }
     }
 }
 

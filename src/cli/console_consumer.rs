@@ -227,14 +227,16 @@ fn print_records(
             let _ = out.flush();
             consumer.poll(Duration::from_millis(100))
         }) {
-            None if patience.is_some_and(|patience| last.elapsed() >= patience) => break,
             None => {}
             Some(Ok(message)) => {
                 last = Instant::now();
                 count += 1;
                 match print_record(&message, formatter, &mut out) {
                     Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                        eprintln!("Unable to write to standard out, closing consumer.");
+                        break;
+                    }
                     Err(error) if error.kind() == ErrorKind::InvalidData && options.skip_message_on_error => {
                         eprintln!("Error processing message, skipping this message: {error}");
                     }
@@ -243,6 +245,9 @@ fn print_records(
             }
             Some(Err(error)) if is_passing(&error) => {}
             Some(Err(error)) => return (count, Err(error.into())),
+        }
+        if patience.is_some_and(|patience| last.elapsed() >= patience) {
+            break;
         }
     }
     let flushed = out.flush();
