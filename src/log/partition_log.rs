@@ -335,6 +335,8 @@ impl PartitionLog {
 }
 
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod history_tests;
 #[cfg(test)]
 pub(crate) mod tests;

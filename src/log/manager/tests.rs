@@ -185,12 +185,18 @@ fn everything_at_once() {
 fn four_thousand_partitions() {
     let dir = tempfile::tempdir().unwrap();
     let time = |what: &str, since: std::time::Instant| println!("{what}: {:?}", since.elapsed());
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<i64>().unwrap() * 4096
+    };
+    let before = resident();
     let began = std::time::Instant::now();
     let first = manager(dir.path());
     for partition in 0..4000 {
         create(&first, partition).assign_epoch_at_end(crate::base::ids::LeaderEpoch(0));
     }
     time("create", began);
+    println!("bytes for each: {}", (resident() - before) / 4000);
     let began = std::time::Instant::now();
     for log in first.all() {
         for _ in 0..4 {
@@ -198,6 +204,7 @@ fn four_thousand_partitions() {
         }
     }
     time("append 1 GiB", began);
+    println!("bytes for each: {}", (resident() - before) / 4000);
     let began = std::time::Instant::now();
     drop(first);
     let second = manager(dir.path());
@@ -214,6 +221,7 @@ fn four_thousand_partitions() {
         log.read(Offset(0), 1 << 20, true, crate::log::partition_log::ReadUpTo::LogEnd).unwrap();
     }
     time("read each", began);
+    println!("bytes for each: {}", (resident() - before) / 4000);
     let began = std::time::Instant::now();
     third.shutdown(BrokerEpoch(1));
     time("shutdown, nothing dirty", began);

@@ -325,3 +325,36 @@ fn an_idle_log_gives_its_descriptors_back() {
     assert_eq!(append(&log, &Spec::default()).first_offset, Offset(1));
     assert_eq!(first_base(&log, 1), Some(1));
 }
+
+/// How long appends take beside a bare CRC and write; run with `cargo test --release -- --ignored appends --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn appends_cost_little_more_than_a_write() {
+    use std::io::Write;
+    let dir = tempfile::tempdir().unwrap();
+    let mut params = params(dir.path(), LogConfig { segment_bytes: i32::MAX, ..LogConfig::default() });
+    let large = batch(&Spec { records: 1000, value: 1000, ..Spec::default() });
+    let small = batch(&Spec { records: 1, value: 1000, ..Spec::default() });
+    for (name, bytes, count) in [("1 MB", large, 1000), ("1 KB", small, 200_000)] {
+        for _ in 0..2 {
+            let began = std::time::Instant::now();
+            let mut file = std::fs::File::create(dir.path().join("bare")).unwrap();
+            for _ in 0..count {
+                assert_ne!(crc32c(&bytes[ATTRIBUTES_OFFSET..]), 0);
+                file.write_all(&bytes).unwrap();
+            }
+            let bare = began.elapsed();
+            std::fs::remove_file(dir.path().join("bare")).unwrap();
+            params.dir = Arc::from(dir.path().join(format!("b-{}", rand::random::<u32>())));
+            let log = PartitionLog::open(&params).unwrap();
+            let began = std::time::Instant::now();
+            for _ in 0..count {
+                log.append_as_leader(bytes.clone(), LeaderEpoch(0), Origin::Client, 1).unwrap();
+            }
+            let ours = began.elapsed();
+            println!("{name}: bare {:?}, append {:?} each", bare / count, ours / count);
+            drop(log);
+            std::fs::remove_dir_all(&params.dir).unwrap();
+        }
+    }
+}

@@ -105,7 +105,8 @@ impl Loading<'_> {
         }
         active.set_max_timestamp(Some(max));
         active.close_files()?;
-        self.writer.bytes_since_index = size - indexed;
+        self.writer.bytes_since_index = size.saturating_sub(indexed);
+        // Without a batch at the last index entry there is no end: the index lies.
         Ok(end)
     }
 

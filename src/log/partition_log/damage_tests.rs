@@ -1,0 +1,78 @@
+//! One file of a partition's folder damaged at random: the log opens all the same, can be appended to, and opens again where
+//! it ended. The fuzz target `index_recovery` does the same for longer.
+
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::tests::{Spec, append, batch, bytes_of, params};
+use super::*;
+use crate::protocol::batch::entry_is_valid;
+
+const FILES: [&str; 7] = [
+    "00000000000000000000.log",
+    "00000000000000000000.index",
+    "00000000000000000000.timeindex",
+    "00000000000000000000.txnindex",
+    "00000000000000000010.snapshot",
+    "leader-epoch-checkpoint",
+    "partition.metadata",
+];
+
+/// Replaces the file's content from a hundredth of it on; without bytes, removes it.
+fn damage(folder: &Path, file: &str, at: usize, bytes: &[u8], keep_rest: bool) {
+    let path = folder.join(file);
+    if bytes.is_empty() {
+        let _ = fs::remove_file(path);
+        return;
+    }
+    let mut content = fs::read(&path).unwrap_or_default();
+    let at = content.len() * at / 100;
+    let end = if keep_rest { (at + bytes.len()).min(content.len()) } else { content.len() };
+    content.splice(at..end, bytes.iter().copied());
+    fs::write(path, content).unwrap();
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_folder_opens(
+        batches in 0..40i64,
+        clean: bool,
+        recovery_point in 0..40i64,
+        file in 0..FILES.len(),
+        at in 0..=100usize,
+        bytes in prop::collection::vec(any::<u8>(), 0..100),
+        keep_rest: bool,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = LogConfig { index_interval_bytes: 100, ..LogConfig::default() };
+        let orderly = params(dir.path(), config);
+        let log = PartitionLog::open(&orderly).unwrap();
+        for n in 0..batches {
+            let producer = (n % 2 == 0).then_some((5, 0, i32::try_from(n / 2).unwrap()));
+            append(&log, &Spec { producer, timestamp: n, ..Spec::default() });
+        }
+        log.assign_topic_id(TopicId::from_u128(1)).unwrap();
+        log.close().unwrap();
+        damage(&dir.path().join("t-0"), FILES[file], at, &bytes, keep_rest);
+
+        let found = OpenParams { clean, recovery_point: Offset(recovery_point.min(batches)), ..orderly.clone() };
+        let log = PartitionLog::open(&found).unwrap();
+        let (start, end) = (log.log_start_offset(), log.log_end_offset());
+        prop_assert!(start <= end);
+        let log_is_sound = file != 0;
+        for offset in start.get()..end.get().min(100) {
+            let read = log.read(Offset(offset), 1, true, ReadUpTo::LogEnd).unwrap();
+            let _ = log.offset_for_timestamp(offset);
+            prop_assert!(!log_is_sound || entry_is_valid(&bytes_of(&read)));
+        }
+        prop_assert!(!log_is_sound || end == Offset(batches), "{end} of {batches}");
+        let _ = log.read(start, 1, true, ReadUpTo::LastStableOffset);
+        let info = log.append_as_leader(batch(&Spec::default()), LeaderEpoch(i32::MAX), super::super::producer_state::Origin::Client, 1);
+        let end = info.unwrap().last_offset.next();
+        prop_assert!(!found.log_dir.is_offline());
+        log.close().unwrap();
+        prop_assert_eq!(PartitionLog::open(&orderly).unwrap().log_end_offset(), end);
+    }
+}
