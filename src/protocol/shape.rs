@@ -29,9 +29,10 @@ pub enum ShapeError {
 }
 
 /// The most memory, in bytes, that a request of `frame_len` bytes may decode into. Real requests take up to 12 times
-/// their bytes (topics with short names); the constant leaves room for small ones.
+/// their bytes (topics with short names), and 17 times with a tagged field of a later release in every partition; the
+/// constant leaves room for small ones.
 pub const fn decoded_limit(frame_len: usize) -> usize {
-    frame_len.saturating_mul(16).saturating_add(64 * 1024)
+    frame_len.saturating_mul(20).saturating_add(64 * 1024)
 }
 
 /// What a field is made of. The same shape serves the plain and the flexible encoding (KIP-482).
