@@ -37,6 +37,17 @@ macro_rules! every_request {
                 _ => Err(ShapeError::UnknownKey(key).into()),
             }
         }
+
+        /// Decodes the response to a request of `key`, and says which request it answers.
+        ///
+        /// # Errors
+        /// [`DecodeError`] if it cannot be decoded.
+        pub fn correlation_id(key: i16, version: i16, response: Bytes) -> Result<i32, DecodeError> {
+            match key {
+                $(<$request as Request>::KEY => frame::decode_response::<$request>(response, version).map(|it| it.0),)*
+                _ => Err(ShapeError::UnknownKey(key).into()),
+            }
+        }
     };
 }
 

@@ -9,6 +9,7 @@ use kafka_protocol::messages::ApiKey;
 
 use super::records::read_unsigned_varint;
 
+pub mod random;
 mod table;
 
 /// Why a request may not be decoded.

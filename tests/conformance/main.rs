@@ -12,4 +12,5 @@ mod metadata;
 mod produce;
 mod records;
 mod replication;
+mod sweep;
 mod versions;
