@@ -12,5 +12,6 @@ mod groups;
 mod matrix;
 mod old_formats;
 mod session;
+mod side_by_side;
 mod tools;
 mod written_formats;
