@@ -72,6 +72,10 @@ fn name_of(ctx: &Context, topic: &DeleteTopicState) -> Result<String, AdminError
             let message = "A topic may be named by its name or by its id, not by both.";
             Err(AdminError::new(ErrorCode::InvalidRequest, message))
         }
+        Some(name) if name.is_empty() => {
+            let code = ErrorCode::UnknownTopicOrPartition;
+            Err(AdminError::new(code, code.message()))
+        }
         Some(name) => Ok(name.to_string()),
         None => {
             let snapshot = ctx.replica_manager.metadata().snapshot();

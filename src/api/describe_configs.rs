@@ -65,7 +65,8 @@ impl Asked<'_> {
             TOPIC => {
                 topic_names::validate(name).map_err(|why| (ErrorCode::InvalidTopicException, Some(why)))?;
                 if self.ctx.replica_manager.metadata().snapshot().topic(name).is_none() {
-                    return Err((ErrorCode::UnknownTopicOrPartition, None));
+                    let unknown = ErrorCode::UnknownTopicOrPartition;
+                    return Err((unknown, Some(unknown.message().to_owned())));
                 }
                 let overrides = self.read(EntityType::Topics, name).await?;
                 Ok(topic_entries(config, self.dynamic(dynamic).await?, &overrides))

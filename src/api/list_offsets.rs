@@ -134,7 +134,11 @@ impl Rules {
         let max = usize::try_from(asked.max_num_offsets).unwrap_or(0);
         let (partition, timestamp) = (asked.partition_index, asked.timestamp);
         let only_leader = self.only_leader();
-        let (error, offsets) = match manager.list_offsets_legacy(topic, partition, timestamp, max, only_leader) {
+        let answer = match self.understands(timestamp) {
+            true => manager.list_offsets_legacy(topic, partition, timestamp, max, only_leader),
+            false => Err(ErrorCode::UnsupportedVersion),
+        };
+        let (error, offsets) = match answer {
             Ok(offsets) => (ErrorCode::None, offsets),
             Err(error) => (error, Vec::new()),
         };

@@ -1,6 +1,8 @@
 //! Metadata (3), v0–12: brokers, the controller, topics with their partitions (KIP-4, KIP-516). Reads one snapshot of the
 //! metadata cache; topics that do not exist are made if both the broker and the client allow it.
 
+use std::collections::HashSet;
+
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -85,10 +87,11 @@ impl View<'_> {
         }
         let mut answers = Vec::with_capacity(asked.len());
         let mut missing: Vec<StrBytes> = Vec::new();
-        for name in asked.iter().filter_map(|t| t.name.as_ref()) {
+        // A topic named twice is answered once.
+        let mut seen = HashSet::with_capacity(asked.len());
+        for name in asked.iter().filter_map(|t| t.name.as_ref()).filter(|name| seen.insert(*name)) {
             match snapshot.topic(name) {
                 Some(topic) => answers.push(self.topic(snapshot, topic)),
-                None if missing.contains(&name.0) => {}
                 None => missing.push(name.0.clone()),
             }
         }

@@ -88,6 +88,17 @@ impl Session {
     fn same(&self, version: &str, name: &str, line: &str) -> String {
         let ours = tidy(&self.ours(name, line, ""));
         let original = tidy(&self.original(version, name, line, ""));
+        // What is told of several topics comes in the order of a hash map.
+        let sorted = |text: &str| {
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        let several = name == "kafka-topics" && !line.contains("--topic ");
+        if several {
+            assert_eq!(sorted(&ours), sorted(&original), "{name} {line}: ours, and the original's of {version}");
+            return ours;
+        }
         assert_eq!(ours, original, "{name} {line}: ours, and the original's of {version}");
         ours
     }
@@ -170,11 +181,7 @@ fn tools_print_what_the_originals_print() {
     session.same(NEW, topics, "--describe --bootstrap-server BROKER --unavailable-partitions");
     let describe_old = session.original(OLD, topics, "--describe --bootstrap-server BROKER --topic ours-0", "");
     assert!(describe_old.contains("PartitionCount: 3"));
-    session.same(
-        NEW,
-        topics,
-        "--alter --bootstrap-server BROKER --topic ours-0 --partitions 4 --if-exists --topic none",
-    );
+    session.same(NEW, topics, "--alter --bootstrap-server BROKER --partitions 4 --if-exists --topic none");
     session.both_refuse(
         NEW,
         topics,
