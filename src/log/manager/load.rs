@@ -143,8 +143,8 @@ impl LogManager {
         let log_starts = read_checkpoint(path, files::LOG_STARTS, "logs start with their first segments");
         // In the order of the map, which is that of the names.
         *dir.written.lock() = super::Written {
-            recovery_points: Some(recovery_points.iter().map(|(tp, offset)| (tp.clone(), *offset)).collect()),
-            log_starts: Some(log_starts.iter().map(|(tp, offset)| (tp.clone(), *offset)).collect()),
+            recovery_points: as_written(&recovery_points),
+            log_starts: as_written(&log_starts),
             high_watermarks: None,
         };
         let mut configs: std::collections::HashMap<Arc<str>, Arc<LogConfig>> = std::collections::HashMap::new();
@@ -202,6 +202,13 @@ fn folders(path: &Path) -> Result<Vec<(String, PathBuf)>, LogError> {
 }
 
 /// A checkpoint file's offsets. A damaged file only costs time, so it is named in the log and done without.
+/// What a checkpoint file holds. One that is missing, empty or damaged counts as not written, so that the next
+/// checkpoint writes it.
+fn as_written(offsets: &std::collections::BTreeMap<TopicPartition, Offset>) -> Option<Vec<(TopicPartition, Offset)>> {
+    let listed: Vec<_> = offsets.iter().map(|(tp, offset)| (tp.clone(), *offset)).collect();
+    Some(listed).filter(|listed| !listed.is_empty())
+}
+
 fn read_checkpoint(
     log_dir: &Path,
     name: &str,
