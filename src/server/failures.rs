@@ -19,8 +19,8 @@ use crate::zk::znodes::notifications::{LOG_DIR_EVENT_PATH, LOG_DIR_EVENT_PREFIX,
 pub fn watch(logs: &Arc<LogManager>, manager: &Arc<ReplicaManager>, zk: &ZkClient, on: &Handle) -> Arc<Notify> {
     let none_left = Arc::new(Notify::new());
     let (manager, zk, on, notify) = (Arc::downgrade(manager), zk.clone(), on.clone(), Arc::clone(&none_left));
-    logs.on_dir_failure(move |dir, reason| {
-        error!("log dir {} failed and is offline: {reason}", dir.display());
+    // Why it failed was logged where it happened.
+    logs.on_dir_failure(move |dir, _reason| {
         if let Some(manager) = manager.upgrade() {
             on.spawn(handle(dir.to_path_buf(), manager, zk.clone(), Arc::clone(&notify)));
         }

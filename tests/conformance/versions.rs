@@ -6,37 +6,52 @@ use barnabas::network::Outcome;
 use barnabas::protocol::frame;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, FetchRequest, InitProducerIdRequest, LeaderAndIsrRequest, ListOffsetsRequest, MetadataRequest,
-    ProduceRequest, StopReplicaRequest, TransactionalId, UpdateMetadataRequest,
+    ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest,
+    JoinGroupRequest, LeaderAndIsrRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, StopReplicaRequest, SyncGroupRequest,
+    TransactionalId, UpdateMetadataRequest,
 };
-use kafka_protocol::protocol::{Message, Request};
+use kafka_protocol::protocol::Request;
 
 use crate::harness::{Broker, flat, text};
 
-/// Sends the default request in each version that the table serves and decodes the answer.
-async fn all_versions<R: Request + Default + Message>(broker: &Broker) {
-    let api = find(R::KEY).unwrap_or_else(|| panic!("key {} is not served", R::KEY));
-    for version in api.min_version..=api.max_version {
-        broker.call(version, &R::default()).await;
-    }
+/// Sends the default request of each type in each version that the table serves, and decodes the answer. Returns the keys.
+macro_rules! all_versions {
+    ($broker:expr; $($request:ty),* $(,)?) => {{
+        let mut keys = Vec::new();
+        $(
+            let api = find(<$request>::KEY).unwrap_or_else(|| panic!("key {} is not served", <$request>::KEY));
+            for version in api.min_version..=api.max_version {
+                $broker.call(version, &<$request>::default()).await;
+            }
+            keys.push(api.key);
+        )*
+        keys
+    }};
 }
 
 #[tokio::test]
 async fn every_version_of_every_key_is_answered() {
     let broker = Broker::start().await;
-    all_versions::<FetchRequest>(&broker).await;
-    all_versions::<ListOffsetsRequest>(&broker).await;
-    all_versions::<MetadataRequest>(&broker).await;
-    all_versions::<LeaderAndIsrRequest>(&broker).await;
-    all_versions::<StopReplicaRequest>(&broker).await;
-    all_versions::<UpdateMetadataRequest>(&broker).await;
-    all_versions::<InitProducerIdRequest>(&broker).await;
+    let mut answered = all_versions!(broker;
+        FetchRequest, ListOffsetsRequest, MetadataRequest, LeaderAndIsrRequest, StopReplicaRequest,
+        UpdateMetadataRequest, OffsetCommitRequest, OffsetFetchRequest, FindCoordinatorRequest, JoinGroupRequest,
+        HeartbeatRequest, LeaveGroupRequest, SyncGroupRequest, DescribeGroupsRequest, ListGroupsRequest,
+        ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, InitProducerIdRequest, DescribeConfigsRequest,
+        CreatePartitionsRequest, DeleteGroupsRequest, OffsetDeleteRequest, DescribeClusterRequest,
+        ConsumerGroupHeartbeatRequest, ConsumerGroupDescribeRequest,
+    );
     let api = find(ProduceRequest::KEY).expect("served");
     for version in api.min_version..=api.max_version {
         broker.call(version, &ProduceRequest::default().with_acks(1)).await;
         let silent = broker.outcome(version, &ProduceRequest::default().with_acks(0)).await;
         assert!(matches!(silent, Outcome::NoReply), "acks=0 is not answered");
     }
+    answered.push(ProduceRequest::KEY);
+    answered.sort_unstable();
+    assert_eq!(answered, advertised().map(|api| api.key).collect::<Vec<_>>(), "a key is served but not tried here");
 }
 
 #[tokio::test]

@@ -117,9 +117,6 @@ impl ReplicaManager {
 
     fn refused(&self, partition: &Partition, error: AppendError) -> AppendResult {
         let code = error.code();
-        if code == ErrorCode::KafkaStorageError {
-            tracing::error!("{}: append failed: {error}", partition.topic_partition);
-        }
         let log_start = || partition.log().map_or(Offset::UNKNOWN, |log| log.log_start_offset());
         // As `ReplicaManager.appendToLocalLog`: these tell no log start.
         let known = matches!(
@@ -133,7 +130,8 @@ impl ReplicaManager {
         );
         AppendResult {
             log_start_offset: if known { log_start() } else { Offset::UNKNOWN },
-            message: Some(error.to_string()),
+            // What failed on the disk is for the operator, not for clients.
+            message: (code != ErrorCode::KafkaStorageError).then(|| error.to_string()),
             rejected: match error {
                 AppendError::Invalid(invalid) => invalid.rejected,
                 AppendError::Log(_) => Vec::new(),
