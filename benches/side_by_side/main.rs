@@ -115,6 +115,7 @@ fn throughput(bench: &Bench) -> Result<Vec<Row>> {
             let (kind, port) = (broker.kind, broker.port);
             let topic = format!("throughput-{round}");
             broker.wire()?.create_topics(&[(topic.clone(), throughput::CONNECTIONS as i32)])?;
+            settle()?;
             let produced = throughput::produce(broker.process()?, port, Some(&topic), GIB)?;
             say(&format!("{kind:?} produce"), &produced);
             let fetched = throughput::fetch(broker.process()?, port, &topic, GIB)?;
@@ -135,6 +136,7 @@ fn throughput(bench: &Bench) -> Result<Vec<Row>> {
 /// Produce and fetch without a broker: CPU-s/GiB and MiB/s of each.
 fn throughput_limits(dir: &Path) -> Result<[f64; 4]> {
     let file = dir.join("limit");
+    settle()?;
     let (process, port) = limit::start(Limit::Receive, &file)?;
     let received = throughput::produce(&process, port, None, GIB)?;
     say("limit receive", &received);
@@ -346,22 +348,22 @@ fn arguments() -> Result<Arguments> {
     Ok(parsed)
 }
 
-/// Touches most of the memory that is free. In a virtual machine the first touch of a page is paid by whoever happens
-/// to touch it, at several times the price of the page cache's own work, and the figures would tell mostly of that.
-fn touch_free_memory() -> Result<()> {
-    const LEFT: usize = 2 * GIB;
-    let meminfo = std::fs::read_to_string("/proc/meminfo")?;
-    let line = meminfo.lines().find(|line| line.starts_with("MemFree:")).context("MemFree")?;
-    let free = line.split_whitespace().nth(1).context("MemFree")?.parse::<usize>()? * 1024;
-    if free > LEFT {
-        let mut map = memmap2::MmapMut::map_anon(free - LEFT)?;
-        map.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
-    }
+/// Leaves memory free that has been touched before. Otherwise a run would pay for what others left: in a virtual
+/// machine the first touch of a page costs several times the page cache's own work, and where the page cache has filled
+/// the memory, each new page has to be won back first.
+fn free_memory(bytes: usize) -> Result<()> {
+    let mut map = memmap2::MmapMut::map_anon(bytes)?;
+    map.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
     Ok(())
 }
 
+/// Waits until what was deleted has gone, and leaves memory for the next run's page cache.
+fn settle() -> Result<()> {
+    thread::sleep(Duration::from_secs(2));
+    free_memory(2 * GIB)
+}
+
 fn compare(arguments: &Arguments) -> Result<()> {
-    touch_free_memory()?;
     let dir = PathBuf::from(std::env::var("BENCH_DIR").context("BENCH_DIR")?);
     let zookeeper = ZooKeeper::start(&dir.join("zookeeper"))?;
     let bench = Bench { dir, zookeeper, kinds: arguments.kinds.clone(), rounds: arguments.rounds };

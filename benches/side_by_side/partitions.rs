@@ -31,7 +31,9 @@ pub struct Figures {
 pub fn run(kind: Kind, dir: &Path, zookeeper: &ZooKeeper, count: i32, total: usize) -> Result<Figures> {
     let mut broker = Broker::new(kind, dir, zookeeper)?;
     broker.start()?;
-    let topics: Vec<(String, i32)> = (0..count / EACH).map(|number| (format!("many-{count}-{number}"), EACH)).collect();
+    // ZooKeeper remembers the topics of earlier runs.
+    let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or("many");
+    let topics: Vec<_> = (0..count / EACH).map(|number| (format!("{name}-{number}"), EACH)).collect();
     let begun = std::time::Instant::now();
     broker.wire()?.create_topics(&topics)?;
     let create = begun.elapsed().as_secs_f64();

@@ -189,7 +189,9 @@ fn is_warm(file: &File, position: u64, len: usize) -> bool {
     if len == 0 {
         return true;
     }
-    if !byte_is_ready(file, position) || !byte_is_ready(file, position + len as u64 - 1) {
+    let last = position + len as u64 - 1;
+    // What was just appended, as a waiting consumer gets it, mostly lies in one page.
+    if !byte_is_ready(file, position) || (position / page_size() != last / page_size() && !byte_is_ready(file, last)) {
         return false;
     }
     len < CHECKED_FOR_HOLES || !has_holes(file, position, len)
