@@ -9,6 +9,7 @@ mod crash;
 mod disks;
 mod hostile;
 mod limits;
+mod retention;
 mod sendfile;
 mod stops;
 mod zookeeper;

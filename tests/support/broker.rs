@@ -200,7 +200,7 @@ impl Broker {
     }
 }
 
-/// The program that cargo built for this test.
-pub fn barnabas() -> &'static str {
-    env!("CARGO_BIN_EXE_barnabas")
+/// The program that cargo built for this test, or another one (such as a release build) that `BARNABAS_TEST_BIN` names.
+pub fn barnabas() -> PathBuf {
+    std::env::var_os("BARNABAS_TEST_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_barnabas")), PathBuf::from)
 }
