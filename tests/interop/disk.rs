@@ -30,8 +30,12 @@ struct Relay {
 }
 
 impl Relay {
-    fn start(first: Kind) -> Relay {
+    fn start(first: Kind, with_old: bool) -> Relay {
         let cluster = Cluster::with(first, |broker| {
+            if with_old {
+                // What the oldest of them speaks, as in a rolling upgrade.
+                broker.set("inter.broker.protocol.version", "2.8");
+            }
             // Small segments, so that every topic has several, with several index entries each.
             broker.set("log.segment.bytes", 300_000).set("log.index.interval.bytes", 2_000);
         });
@@ -163,7 +167,7 @@ fn dump(files: &[PathBuf], options: &[&str]) -> String {
 }
 
 fn relay(kinds: &[Kind], end: End) {
-    let mut relay = Relay::start(kinds[0]);
+    let mut relay = Relay::start(kinds[0], kinds.contains(&OLD));
     for (stage, kind) in kinds.iter().enumerate() {
         relay.check(&format!("{kind:?} in stage {stage}"));
         relay.write(stage);
@@ -205,6 +209,11 @@ fn ours_to_new_jvm_and_back_clean() {
 #[test]
 fn ours_to_new_jvm_and_back_killed() {
     relay(&[Kind::under_test(), NEW, Kind::under_test()], End::Kill);
+}
+
+#[test]
+fn ours_to_old_jvm_and_back_clean() {
+    relay(&[Kind::under_test(), OLD, Kind::under_test()], End::Clean);
 }
 
 /// Folders from before message format 2, with every codec of that time.
