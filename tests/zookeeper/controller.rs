@@ -52,10 +52,10 @@ impl BrokerChannel for Yes {
 
 async fn broker(to: &str) -> (ZkClient, Arc<Yes>, ControllerHandle) {
     let zk = connect(to).await;
-    create_persistent_paths(&zk).await.unwrap();
+    create_persistent_paths(&zk).await.expect("the persistent nodes");
     let info = BrokerInfo::new(BrokerId(0), vec![Endpoint::plaintext("127.0.0.1", 9092)], 0);
     let registration = Arc::new(Registration::new(zk.clone(), info, None, Arc::new(SystemClock)));
-    registration.register().await.unwrap();
+    registration.register().await.expect("a registration");
     let config = ControllerConfig {
         broker_id: BrokerId(0),
         delete_topic_enable: true,
