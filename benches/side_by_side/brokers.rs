@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -76,9 +77,9 @@ impl ZooKeeper {
         Ok(Self { _process: process, port })
     }
 
-    /// Waits until no broker of `kind` is registered any more.
-    pub fn wait_unregistered(&self, kind: Kind) -> Result<()> {
-        let path = format!("/{}/brokers/ids/0", kind.name());
+    /// Waits until no broker is registered under `chroot` any more.
+    pub fn wait_unregistered(&self, chroot: &str) -> Result<()> {
+        let path = format!("/{chroot}/brokers/ids/0");
         wait_for("the session's end", PATIENCE, || {
             Ok(four_letters(self.port, "dump").filter(|text| !text.contains(&path)))
         })?;
@@ -99,6 +100,8 @@ fn four_letters(port: u16, word: &str) -> Option<String> {
 pub struct Broker {
     pub kind: Kind,
     pub port: u16,
+    /// Its part of ZooKeeper, which no other broker has used: what that remembers would be created again.
+    pub chroot: String,
     dir: PathBuf,
     process: Option<Process>,
 }
@@ -106,6 +109,8 @@ pub struct Broker {
 impl Broker {
     /// Writes its configuration; does not start it. What was in the folder is removed.
     pub fn new(kind: Kind, dir: &Path, zookeeper: &ZooKeeper) -> Result<Self> {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let chroot = format!("{}-{}", kind.name(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let port = free_port()?;
         if dir.exists() {
             fs::remove_dir_all(dir)?;
@@ -120,15 +125,14 @@ impl Broker {
              log.dirs={}\nnum.partitions=1\nnum.recovery.threads.per.data.dir=1\n\
              offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
              transaction.state.log.min.isr=1\nlog.retention.hours=168\n\
-             zookeeper.connect=127.0.0.1:{}/{}\nzookeeper.session.timeout.ms={SESSION_MS}\n\
-             file.delete.delay.ms=1000\n",
+             zookeeper.connect=127.0.0.1:{}/{chroot}\nzookeeper.session.timeout.ms={SESSION_MS}\n\
+             log.segment.delete.delay.ms=1000\n",
             dir.join("data").display(),
             zookeeper.port,
-            kind.name(),
         );
         fs::write(dir.join("server.properties"), config)?;
         fs::write(dir.join("log4j.properties"), LOG4J)?;
-        Ok(Self { kind, port, dir: dir.into(), process: None })
+        Ok(Self { kind, port, chroot, dir: dir.into(), process: None })
     }
 
     fn command(&self) -> Result<Command> {

@@ -52,7 +52,6 @@ impl Bench {
     }
 
     fn stopped(&self, kind: Kind) -> Result<Broker> {
-        self.zookeeper.wait_unregistered(kind)?;
         Broker::new(kind, &self.dir.join(kind.name()), &self.zookeeper)
     }
 
@@ -249,13 +248,11 @@ fn many_partitions(bench: &Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     // ZooKeeper's compiler warms up at nobody's expense.
     for &kind in &bench.kinds {
-        bench.zookeeper.wait_unregistered(kind)?;
         partitions::run(kind, &bench.dir.join("warm-up"), &bench.zookeeper, 1000, 0)?;
     }
     for (index, count) in [1000, 4000].into_iter().enumerate() {
         let mut figures = [None, None];
         for &kind in &bench.kinds {
-            bench.zookeeper.wait_unregistered(kind)?;
             let dir = bench.dir.join(format!("{}-{count}", kind.name()));
             let measured = partitions::run(kind, &dir, &bench.zookeeper, count, GIB)?;
             eprintln!("  {kind:?} {count}: {measured:.2?}");

@@ -31,7 +31,6 @@ pub struct Figures {
 pub fn run(kind: Kind, dir: &Path, zookeeper: &ZooKeeper, count: i32, total: usize) -> Result<Figures> {
     let mut broker = Broker::new(kind, dir, zookeeper)?;
     broker.start()?;
-    // ZooKeeper remembers the topics of earlier runs.
     let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or("many");
     let topics: Vec<_> = (0..count / EACH).map(|number| (format!("{name}-{number}"), EACH)).collect();
     let begun = std::time::Instant::now();
@@ -42,7 +41,7 @@ pub fn run(kind: Kind, dir: &Path, zookeeper: &ZooKeeper, count: i32, total: usi
     // A little in each partition, so that the times are the broker's and not those of the disk.
     write(&broker, &topics, 0)?;
     let stop = broker.stop()?.as_secs_f64();
-    zookeeper.wait_unregistered(kind)?;
+    zookeeper.wait_unregistered(&broker.chroot)?;
     let readable = |wire: &mut Wire| all_readable(wire, &topics);
     let restart = broker.start_until("all data to be readable", readable)?.as_secs_f64();
     // Something to check after the kill.
@@ -50,7 +49,7 @@ pub fn run(kind: Kind, dir: &Path, zookeeper: &ZooKeeper, count: i32, total: usi
     broker.kill()?;
     if kind == Kind::Kafka {
         // It would give up at its predecessor's registration.
-        zookeeper.wait_unregistered(kind)?;
+        zookeeper.wait_unregistered(&broker.chroot)?;
     }
     let restart_after_kill = broker.start_until("all data to be readable", readable)?.as_secs_f64();
     write(&broker, &topics, total)?;
