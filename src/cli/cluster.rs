@@ -198,6 +198,23 @@ pub fn refusal(code: i16, message: Option<&StrBytes>) -> Option<anyhow::Error> {
     (!code.is_none()).then(|| anyhow!("{}", text.map_or_else(|| code.to_string(), str::to_owned)))
 }
 
+/// The Java class of the exception that stands for an error code, as some tools print it; `None` if all went well.
+pub fn exception_class(code: i16) -> Option<String> {
+    let code = ErrorCode::from_code(code);
+    let name = match code {
+        ErrorCode::None => return None,
+        ErrorCode::RequestTimedOut => "TimeoutException".to_owned(),
+        ErrorCode::ClusterAuthorizationFailed => "ClusterAuthorizationException".to_owned(),
+        ErrorCode::TopicAuthorizationFailed => "TopicAuthorizationException".to_owned(),
+        code => {
+            let name = format!("{code:?}");
+            let stem = name.strip_suffix("Exception").or(name.strip_suffix("Error")).unwrap_or(&name);
+            format!("{stem}Exception")
+        }
+    };
+    Some(format!("org.apache.kafka.common.errors.{name}"))
+}
+
 /// What `--command-config` says that matters here. Names that mean nothing to these tools are said aloud.
 fn client_options(properties: &Properties) -> anyhow::Result<(Options, Duration)> {
     let mut timeout_ms = DEFAULT_TIMEOUT_MS;

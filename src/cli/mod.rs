@@ -12,6 +12,7 @@ pub mod console_producer;
 pub mod formatter;
 pub mod groups;
 pub mod line_reader;
+pub mod log_dirs;
 pub mod processes;
 pub mod properties;
 pub mod server_start;
@@ -39,6 +40,7 @@ pub const TOOLS: &[Tool] = &[
     Tool { name: "zookeeper-shell", about: "Look into ZooKeeper by hand", run: zookeeper::shell },
     Tool { name: "kafka-topics", about: "Create, delete, describe, or change topics", run: topics::run },
     Tool { name: "kafka-consumer-groups", about: "List, describe, reset or delete consumer groups", run: groups::run },
+    Tool { name: "kafka-log-dirs", about: "Show what lies in the brokers' log dirs", run: log_dirs::run },
     Tool { name: "kafka-console-producer", about: "Write lines to a topic", run: console_producer::run },
     Tool { name: "kafka-console-consumer", about: "Read a topic's records", run: console_consumer::run },
 ];

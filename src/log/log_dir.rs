@@ -52,6 +52,17 @@ impl LogDir {
         &self.path
     }
 
+    /// Bytes that its file system holds in all, and those that this process may still use there. Asks the file system,
+    /// so it may wait for the disk.
+    ///
+    /// # Errors
+    /// If the file system does not answer.
+    pub fn space(&self) -> std::io::Result<(u64, u64)> {
+        let stat = nix::sys::statvfs::statvfs(&self.path)?;
+        let unit = stat.fragment_size();
+        Ok((stat.blocks().saturating_mul(unit), stat.blocks_available().saturating_mul(unit)))
+    }
+
     /// Whether an I/O error has taken it offline.
     pub fn is_offline(&self) -> bool {
         self.offline.load(Ordering::Acquire)

@@ -181,7 +181,7 @@ impl LogManager {
     }
 
     /// The logs in one log dir.
-    fn logs_in(&self, log_dir: &Arc<LogDir>) -> Vec<Arc<PartitionLog>> {
+    pub fn logs_in(&self, log_dir: &Arc<LogDir>) -> Vec<Arc<PartitionLog>> {
         self.logs.read().values().filter(|log| Arc::ptr_eq(log.log_dir(), log_dir)).cloned().collect()
     }
 

@@ -8,6 +8,7 @@ mod fetch;
 mod groups;
 mod hostile;
 mod list_offsets;
+mod log_dirs;
 mod metadata;
 mod produce;
 mod records;

@@ -11,6 +11,7 @@ mod disk;
 mod groups;
 mod matrix;
 mod old_formats;
+mod operator;
 mod session;
 mod side_by_side;
 mod tools;

@@ -7,29 +7,29 @@ use crate::support::process::{Output, run, run_ok};
 use std::process::Command;
 use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_secs(120);
 
-fn ours(tool: &str, line: &str, input: &str) -> Output {
+pub fn ours(tool: &str, line: &str, input: &str) -> Output {
     let mut command = Command::new(barnabas());
     command.arg(tool).args(line.split_whitespace());
     run(&format!("{tool} {line}"), command, input, LIMIT)
 }
 
-fn theirs(version: &str, tool: &str, line: &str) -> Output {
+pub fn theirs(version: &str, tool: &str, line: &str) -> Output {
     let mut command = jvm::tool(version, tool);
     command.args(line.split_whitespace());
     run(&format!("{tool} {version} {line}"), command, "", LIMIT)
 }
 
 /// Runs ours and wants it to succeed.
-fn tool(name: &str, line: &str, input: &str) -> String {
+pub fn tool(name: &str, line: &str, input: &str) -> String {
     let output = ours(name, line, input);
     assert!(output.status.success(), "{name} {line} failed:\n{}{}", output.stdout, output.stderr);
     output.stdout
 }
 
 /// Both print the same on standard output and end alike. Kafka's later lines, after an error, are stack traces.
-fn same(version: &str, name: &str, line: &str) {
+pub fn same(version: &str, name: &str, line: &str) {
     let (mine, original) = (ours(name, line, ""), theirs(version, name, line));
     assert_eq!(mine.status.success(), original.status.success(), "{name} {line}: {}", mine.stdout);
     let lines = |text: &str| text.trim_end().lines().map(str::to_owned).collect::<Vec<_>>();

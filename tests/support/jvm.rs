@@ -37,6 +37,13 @@ pub fn tool(version: &str, script: &str) -> Command {
         ("kafka-consumer-groups", _) => "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
         ("kafka-get-offsets", _) => "org.apache.kafka.tools.GetOffsetShell",
         ("kafka-configs", _) => "kafka.admin.ConfigCommand",
+        ("kafka-log-dirs", OLD) => "kafka.admin.LogDirsCommand",
+        ("kafka-log-dirs", _) => "org.apache.kafka.tools.LogDirsCommand",
+        ("kafka-reassign-partitions", OLD) => "kafka.admin.ReassignPartitionsCommand",
+        ("kafka-reassign-partitions", _) => "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
+        ("kafka-leader-election", OLD) => "kafka.admin.LeaderElectionCommand",
+        ("kafka-leader-election", _) => "org.apache.kafka.tools.LeaderElectionCommand",
+        ("kafka-preferred-replica-election", OLD) => "kafka.admin.PreferredReplicaLeaderElectionCommand",
         _ => panic!("{script} has no class here"),
     };
     java(version, "256m", class)

@@ -4,6 +4,7 @@
 
 mod control;
 mod fetch;
+mod log_dirs;
 mod offsets;
 mod produce;
 mod storage;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use parking_lot::RwLock;
 
 pub use fetch::{FetchParams, FetchResult};
+pub use log_dirs::{LogDirDescription, ReplicaInfo};
 pub use offsets::{EARLIEST, EARLIEST_LOCAL, FoundOffset, LATEST, LATEST_TIERED, MAX_TIMESTAMP, OffsetQuery};
 pub use produce::{AppendResult, Pending};
 
