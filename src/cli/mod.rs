@@ -5,9 +5,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+#[cfg(feature = "console")]
 pub mod client_config;
 pub mod cluster;
+#[cfg(feature = "console")]
 pub mod console_consumer;
+#[cfg(feature = "console")]
 pub mod console_producer;
 pub mod formatter;
 pub mod groups;
@@ -19,7 +22,13 @@ pub mod server_start;
 pub mod server_stop;
 pub mod topics;
 pub mod usage;
+pub mod without_console;
 pub mod zookeeper;
+
+#[cfg(feature = "console")]
+use self::{console_consumer::run as consume, console_producer::run as produce};
+#[cfg(not(feature = "console"))]
+use self::{without_console::run as consume, without_console::run as produce};
 
 /// One subcommand.
 pub struct Tool {
@@ -41,8 +50,8 @@ pub const TOOLS: &[Tool] = &[
     Tool { name: "kafka-topics", about: "Create, delete, describe, or change topics", run: topics::run },
     Tool { name: "kafka-consumer-groups", about: "List, describe, reset or delete consumer groups", run: groups::run },
     Tool { name: "kafka-log-dirs", about: "Show what lies in the brokers' log dirs", run: log_dirs::run },
-    Tool { name: "kafka-console-producer", about: "Write lines to a topic", run: console_producer::run },
-    Tool { name: "kafka-console-consumer", about: "Read a topic's records", run: console_consumer::run },
+    Tool { name: "kafka-console-producer", about: "Write lines to a topic", run: produce },
+    Tool { name: "kafka-console-consumer", about: "Read a topic's records", run: consume },
 ];
 
 /// Runs the subcommand that `args` begin with.
