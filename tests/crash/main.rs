@@ -1,7 +1,9 @@
 //! Kills a process that writes logs, at random moments, again and again on the same folder, and checks that nothing it
 //! said was written or flushed is lost, that what is there is whole, and that the folder always opens.
 //!
-//! 50 rounds; 1,000 with `BARNABAS_TEST_LONG=1`; `CRASH_ROUNDS` and `CRASH_SEED` set them by hand.
+//! 50 rounds; 1,000 with `BARNABAS_TEST_LONG=1`; `CRASH_ROUNDS` and `CRASH_SEED` set them by hand. Every other round, by
+//! chance, the power fails with the process and what was not flushed is damaged; `CRASH_POWER_FAILS`, a share of 1, makes
+//! that all rounds or none.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -198,12 +200,13 @@ fn nothing_written_is_lost_by_kill_9() {
     let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     println!("{rounds} rounds, CRASH_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
+    let share = std::env::var("CRASH_POWER_FAILS").ok().and_then(|share| share.parse().ok()).unwrap_or(0.5);
     let dir = tempfile::tempdir().expect("a folder");
     let mut said = BTreeMap::new();
     for round in 0..rounds {
         let lines = random.random_range(1..300);
         run_child(dir.path(), random.random(), lines, &mut said);
-        let power_fails = random.random_bool(0.5);
+        let power_fails = random.random_bool(share);
         if power_fails {
             check::tear(dir.path(), &mut random, &said);
         }
