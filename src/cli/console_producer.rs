@@ -12,7 +12,7 @@ use clap::Parser;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, NoCustomPartitioner, Producer, ProducerContext};
+use rdkafka::producer::{BaseRecord, DeliveryResult, NoCustomPartitioner, Producer, ProducerContext, ThreadedProducer};
 
 use super::client_config::{self, QuietContext};
 use super::line_reader::{Line, LineReader};
@@ -100,6 +100,7 @@ impl Options {
                 ("request.timeout.ms", "1500"),
                 ("metadata.max.age.ms", "300000"),
                 ("max.block.ms", "60000"),
+                ("delivery.timeout.ms", "120000"),
                 ("buffer.memory", "33554432"),
                 ("batch.size", "16384"),
                 ("send.buffer.bytes", "102400"),
@@ -181,26 +182,45 @@ pub fn run(args: Vec<String>) -> anyhow::Result<ExitCode> {
     }
     let reader = LineReader::new(properties::layered(options.reader_config.as_deref(), &options.property)?)?;
     let properties = options.producer_properties()?;
-    let block: u64 = properties["max.block.ms"].parse().context("max.block.ms is not a number of milliseconds")?;
+    let (block, delivery) = (duration(&properties, "max.block.ms")?, duration(&properties, "delivery.timeout.ms")?);
     let failed = Arc::new(AtomicBool::new(false));
-    let producer: BaseProducer<Deliveries> =
+    let producer: ThreadedProducer<Deliveries> =
         client_config::build(&properties)?.create_with_context(Deliveries { failed: failed.clone() })?;
-    let sender = Sender { producer, topic: options.topic, sync: options.sync, block: Duration::from_millis(block) };
+    let mut sender =
+        Sender { producer, topic: options.topic, sync: options.sync, block, delivery, known: false, failed };
     let read = sender.send_lines(&reader, std::io::stdin().lock());
-    sender.producer.flush(Duration::from_secs(120)).context("not every record was acknowledged")?;
+    sender.flush()?;
     read?;
+    let failed = sender.failed;
     Ok(if failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-struct Sender {
-    producer: BaseProducer<Deliveries>,
-    topic: String,
-    sync: bool,
-    block: Duration,
+fn duration(properties: &Properties, name: &str) -> anyhow::Result<Duration> {
+    let ms = properties[name].parse().with_context(|| format!("{name} is not a number of milliseconds"))?;
+    Ok(Duration::from_millis(ms))
 }
 
+/// Sends lines. The producer's own thread tells of trouble and of acknowledgements while this one waits for a line.
+struct Sender {
+    producer: ThreadedProducer<Deliveries>,
+    topic: String,
+    sync: bool,
+    /// `max.block.ms`: how long a line may wait for the topic to be known, and for room in the buffer.
+    block: Duration,
+    /// `delivery.timeout.ms`: how long a record in the buffer may take.
+    delivery: Duration,
+    /// Whether the topic was seen.
+    known: bool,
+    failed: Arc<AtomicBool>,
+}
+
+/// How long one try to learn of the topic takes.
+const TRY: Duration = Duration::from_millis(500);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+
 impl Sender {
-    fn send_lines(&self, reader: &LineReader, mut input: impl BufRead) -> anyhow::Result<()> {
+    fn send_lines(&mut self, reader: &LineReader, mut input: impl BufRead) -> anyhow::Result<()> {
         let prompt = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let mut line = Vec::new();
         for number in 1.. {
@@ -219,7 +239,40 @@ impl Sender {
         Ok(())
     }
 
-    fn send(&self, line: &Line<'_>) -> anyhow::Result<()> {
+    /// Waits until the cluster knows the topic; asking makes it where the brokers make topics on demand. As the Java
+    /// producer, each line waits for itself, and the next one is tried when it is given up.
+    fn topic_is_known(&mut self) -> bool {
+        let deadline = Instant::now() + self.block;
+        while !self.known {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let metadata = self.producer.client().fetch_metadata(Some(&self.topic), left.min(TRY));
+            self.known = metadata
+                .is_ok_and(|all| all.topics().iter().any(|t| t.error().is_none() && !t.partitions().is_empty()));
+            if !self.known {
+                std::thread::sleep(left.min(PAUSE));
+            }
+        }
+        true
+    }
+
+    fn flush(&self) -> anyhow::Result<()> {
+        // Each record ends by its own time-out; the second more is for the last of them to be told.
+        let patience = self.delivery.saturating_add(Duration::from_secs(1));
+        self.producer.flush(patience).context("not every record was acknowledged")
+    }
+
+    fn send(&mut self, line: &Line<'_>) -> anyhow::Result<()> {
+        if !self.topic_is_known() {
+            self.failed.store(true, Ordering::Relaxed);
+            let (topic, ms) = (&self.topic, self.block.as_millis());
+            eprintln!(
+                "Error when sending a record to topic {topic}: Topic {topic} not present in metadata after {ms} ms."
+            );
+            return Ok(());
+        }
         let mut record: BaseRecord<'_, str, str> = BaseRecord::to(&self.topic);
         record.key = line.key;
         record.payload = line.value;
@@ -234,13 +287,8 @@ impl Sender {
                 return Err(error).context("a record could not be sent");
             }
             record = back;
-            self.producer.poll(Duration::from_millis(100));
+            std::thread::sleep(PAUSE);
         }
-        if self.sync {
-            self.producer.flush(Duration::from_secs(120))?;
-        } else {
-            self.producer.poll(Duration::ZERO);
-        }
-        Ok(())
+        if self.sync { self.flush() } else { Ok(()) }
     }
 }
