@@ -3,38 +3,36 @@
 use kafka_protocol::messages::create_partitions_request::{CreatePartitionsRequest, CreatePartitionsTopic};
 use kafka_protocol::messages::create_partitions_response::{CreatePartitionsResponse, CreatePartitionsTopicResult};
 
-use super::topic_changes::{has_leaders, not_controller, patience, text, timed_out, wait_for};
+use super::topic_changes::{await_changes, has_leaders, named_twice, not_controller, text};
 use super::{Call, Context};
-use crate::admin::assignment::{Assignment, Start};
+use crate::admin::assignment::{Assignment, Candidate, Start};
 use crate::admin::{AdminError, plan, topics};
 use crate::base::error::ErrorCode;
 use crate::base::ids::BrokerId;
 
 /// Adds partitions, to each topic for itself.
 pub async fn handle(ctx: &Context, _call: &Call, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+    let brokers = match not_controller(ctx) {
+        Some(error) => Err(error),
+        None => topics::live_brokers(&ctx.zk).await,
+    };
+    let twice = named_twice(request.topics.iter().map(|topic| topic.name.as_str()));
     let mut outcomes = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
-        let twice = request.topics.iter().filter(|other| other.name == topic.name).count() > 1;
-        outcomes.push(match not_controller(ctx) {
-            Some(error) => Err(error),
-            None if twice => Err(AdminError::new(ErrorCode::InvalidRequest, "Duplicate topic in request.")),
-            None => add(ctx, topic, request.validate_only).await,
+        outcomes.push(match &brokers {
+            Err(error) => Err(error.clone()),
+            Ok(_) if twice.contains(topic.name.as_str()) => {
+                Err(AdminError::new(ErrorCode::InvalidRequest, "Duplicate topic in request."))
+            }
+            Ok(brokers) => add(ctx, topic, brokers, request.validate_only).await,
         });
     }
     if !request.validate_only {
-        let wait = request.topics.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
-        let wait: Vec<_> = wait.map(|(topic, _)| (topic.name.as_str(), count(topic))).collect();
-        let shown = wait_for(ctx, patience(request.timeout_ms), |now| {
-            wait.iter().all(|(name, count)| has_leaders(now, name, *count))
-        });
-        if !shown.await {
-            let now = ctx.replica_manager.metadata().snapshot();
-            for (topic, outcome) in request.topics.iter().zip(&mut outcomes) {
-                if outcome.is_ok() && !has_leaders(&now, &topic.name, count(topic)) {
-                    *outcome = Err(timed_out());
-                }
-            }
-        }
+        await_changes(ctx, request.timeout_ms, &mut outcomes, |now, n, ()| {
+            let topic = &request.topics[n];
+            has_leaders(now, &topic.name, usize::try_from(topic.count).unwrap_or(0))
+        })
+        .await;
     }
     let results = request.topics.iter().zip(outcomes).map(|(topic, outcome)| {
         let result = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
@@ -46,11 +44,12 @@ pub async fn handle(ctx: &Context, _call: &Call, request: CreatePartitionsReques
     CreatePartitionsResponse::default().with_results(results.collect())
 }
 
-fn count(topic: &CreatePartitionsTopic) -> usize {
-    usize::try_from(topic.count).unwrap_or(0)
-}
-
-async fn add(ctx: &Context, topic: &CreatePartitionsTopic, validate_only: bool) -> Result<(), AdminError> {
+async fn add(
+    ctx: &Context,
+    topic: &CreatePartitionsTopic,
+    brokers: &[Candidate],
+    validate_only: bool,
+) -> Result<(), AdminError> {
     let (node, version) = topics::read(&ctx.zk, &topic.name).await?;
     if node.partitions.values().any(|replicas| replicas.is_being_reassigned()) {
         let message = format!("A partition reassignment is in progress for the topic '{}'.", topic.name.as_str());
@@ -60,8 +59,7 @@ async fn add(ctx: &Context, topic: &CreatePartitionsTopic, validate_only: bool) 
     let chosen: Option<Vec<Vec<BrokerId>>> = topic.assignments.as_ref().map(|all| {
         all.iter().map(|assignment| assignment.broker_ids.iter().map(|id| BrokerId(id.0)).collect()).collect()
     });
-    let brokers = topics::live_brokers(&ctx.zk).await?;
     let added =
-        plan::more_partitions(&topic.name, &existing, topic.count, chosen.as_deref(), &brokers, Start::random())?;
+        plan::more_partitions(&topic.name, &existing, topic.count, chosen.as_deref(), brokers, Start::random())?;
     if validate_only { Ok(()) } else { topics::add_partitions(&ctx.zk, &topic.name, node, version, &added).await }
 }

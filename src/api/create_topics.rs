@@ -1,13 +1,13 @@
 //! CreateTopics (19): plans on plain data, writes to ZooKeeper, waits until the controller has found leaders.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use kafka_protocol::messages::create_topics_response::{
     CreatableTopicConfigs, CreatableTopicResult, CreateTopicsResponse,
 };
 
-use super::topic_changes::{has_leaders, not_controller, patience, text, timed_out, wait_for};
+use super::topic_changes::{await_changes, has_leaders, named_twice, not_controller, text, timed_out};
 use super::{Call, Context};
 use crate::admin::plan::{self, Cluster, NewTopic, TopicPlan};
 use crate::admin::{AdminError, assignment, topics};
@@ -36,7 +36,11 @@ pub async fn handle(ctx: &Context, call: &Call, request: CreateTopicsRequest) ->
         for (outcome, _) in outcomes.iter_mut().zip(&plans).filter(|(_, planned)| planned.is_ok()) {
             *outcome = created.next().unwrap_or_else(|| Err(timed_out()));
         }
-        await_leaders(ctx, request.timeout_ms, &plans, &mut outcomes).await;
+        // As `DelayedCreatePartitions`.
+        await_changes(ctx, request.timeout_ms, &mut outcomes, |now, n, _| {
+            plans[n].as_ref().map_or(true, |plan| has_leaders(now, &plan.name, plan.assignment.len()))
+        })
+        .await;
     }
     let results = request.topics.iter().zip(plans).zip(outcomes);
     let results = results.map(|((topic, planned), outcome)| {
@@ -52,11 +56,10 @@ async fn plan_all(ctx: &Context, request: &CreateTopicsRequest) -> Vec<Planned> 
         Some(error) => Err(error),
         None => topics::live_brokers(&ctx.zk).await,
     };
-    let mut times: HashMap<&str, usize> = HashMap::new();
-    request.topics.iter().for_each(|topic| *times.entry(topic.name.as_str()).or_default() += 1);
+    let twice = named_twice(request.topics.iter().map(|topic| topic.name.as_str()));
     let plan_one = |topic: &CreatableTopic| -> Planned {
         let brokers = brokers.as_ref().map_err(Clone::clone)?;
-        if times.get(topic.name.as_str()).is_some_and(|times| *times > 1) {
+        if twice.contains(topic.name.as_str()) {
             let message = "Duplicate topic name: the request names this topic more than once.";
             return Err(AdminError::new(ErrorCode::InvalidRequest, message));
         }
@@ -90,32 +93,6 @@ fn wanted(topic: &CreatableTopic) -> Result<NewTopic, AdminError> {
         assignment,
         configs,
     })
-}
-
-/// Topics whose leaders are not known in time are answered so, though they will be there (as `DelayedCreatePartitions`).
-async fn await_leaders(
-    ctx: &Context,
-    timeout_ms: i32,
-    plans: &[Planned],
-    outcomes: &mut [Result<TopicId, AdminError>],
-) {
-    let created = plans.iter().zip(outcomes.iter()).filter(|(_, outcome)| outcome.is_ok());
-    let created: Vec<_> =
-        created.filter_map(|(plan, _)| plan.as_ref().ok()).map(|p| (p.name.clone(), p.assignment.len())).collect();
-    let all = wait_for(ctx, patience(timeout_ms), |snapshot| {
-        created.iter().all(|(name, count)| has_leaders(snapshot, name, *count))
-    });
-    if all.await {
-        return;
-    }
-    let snapshot = ctx.replica_manager.metadata().snapshot();
-    for (plan, outcome) in plans.iter().zip(outcomes) {
-        if let (Ok(plan), Ok(_)) = (plan, &outcome)
-            && !has_leaders(&snapshot, &plan.name, plan.assignment.len())
-        {
-            *outcome = Err(timed_out());
-        }
-    }
 }
 
 fn result(

@@ -1,10 +1,12 @@
 //! DeleteTopics (20): by name, and by id from version 6 on.
 
+use std::collections::HashSet;
+
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use kafka_protocol::messages::delete_topics_response::{DeletableTopicResult, DeleteTopicsResponse};
 
-use super::topic_changes::{not_controller, patience, text, timed_out, wait_for};
+use super::topic_changes::{await_changes, named_twice, not_controller, text};
 use super::{Call, Context};
 use crate::admin::{AdminError, topics};
 use crate::base::error::ErrorCode;
@@ -24,20 +26,13 @@ pub async fn handle(ctx: &Context, call: &Call, request: DeleteTopicsRequest) ->
     } else {
         request.topics
     };
+    let names: Vec<_> = wanted.iter().map(|topic| name_of(ctx, topic)).collect();
+    let twice = named_twice(names.iter().flatten().map(String::as_str));
     let mut outcomes = Vec::with_capacity(wanted.len());
-    for topic in &wanted {
-        outcomes.push(begin(ctx, version, topic, &wanted).await);
+    for name in &names {
+        outcomes.push(begin(ctx, version, name, &twice).await);
     }
-    let begun: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok().cloned()).collect();
-    let gone = wait_for(ctx, patience(request.timeout_ms), |now| begun.iter().all(|name| now.topic(name).is_none()));
-    if !gone.await {
-        let now = ctx.replica_manager.metadata().snapshot();
-        for outcome in &mut outcomes {
-            if outcome.as_ref().is_ok_and(|name| now.topic(name).is_some()) {
-                *outcome = Err(timed_out());
-            }
-        }
-    }
+    await_changes(ctx, request.timeout_ms, &mut outcomes, |now, _, name| now.topic(name).is_none()).await;
     let results = wanted.into_iter().zip(outcomes).map(|(topic, outcome)| result(version, topic, outcome));
     DeleteTopicsResponse::default().with_responses(results.collect())
 }
@@ -46,8 +41,8 @@ pub async fn handle(ctx: &Context, call: &Call, request: DeleteTopicsRequest) ->
 async fn begin(
     ctx: &Context,
     version: i16,
-    topic: &DeleteTopicState,
-    all: &[DeleteTopicState],
+    name: &Result<String, AdminError>,
+    twice: &HashSet<&str>,
 ) -> Result<String, AdminError> {
     if let Some(error) = not_controller(ctx) {
         return Err(error);
@@ -57,9 +52,8 @@ async fn begin(
         let code = if known { ErrorCode::TopicDeletionDisabled } else { ErrorCode::InvalidRequest };
         return Err(AdminError::new(code, "Topic deletion is disabled."));
     }
-    let name = name_of(ctx, topic)?;
-    let same = |other: &&DeleteTopicState| name_of(ctx, other).is_ok_and(|other| other == name);
-    if all.iter().filter(same).count() > 1 {
+    let name = name.clone()?;
+    if twice.contains(name.as_str()) {
         let message = "Duplicate topic: the request names this topic more than once.";
         return Err(AdminError::new(ErrorCode::InvalidRequest, message));
     }

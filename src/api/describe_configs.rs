@@ -13,8 +13,8 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{Call, Context};
 use crate::base::error::ErrorCode;
+use crate::base::topic_names;
 use crate::config::describe::{Dynamic, Entry, broker_entries, cluster_entries, topic_entries};
-use crate::replica::topic_names;
 use crate::zk::znodes::configs::{self, DEFAULT_ENTITY, EntityType};
 
 /// `ConfigResource.Type`.

@@ -8,7 +8,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::group_names::text;
 use super::{Call, Context};
 use crate::base::error::ErrorCode;
-use crate::coordinator::group::coordinator::OFFSETS_TOPIC;
+use crate::base::topic_names::GROUP_METADATA_TOPIC;
 use crate::replica::metadata_cache::Endpoint;
 
 /// What a key names.
@@ -40,7 +40,7 @@ type Found = Result<(i32, Endpoint), ErrorCode>;
 
 async fn find(ctx: &Context, listener: &str, key_type: i8, key: &str) -> Found {
     let (topic, partition) = match key_type {
-        GROUP => (OFFSETS_TOPIC, ctx.groups.partition_for(key)),
+        GROUP => (GROUP_METADATA_TOPIC, ctx.groups.partition_for(key)),
         // No transaction is coordinated here yet; a retriable error would let the client wait for ever.
         TRANSACTION => return Err(ErrorCode::UnsupportedVersion),
         _ => return Err(ErrorCode::InvalidRequest),

@@ -13,8 +13,8 @@ use kafka_protocol::protocol::StrBytes;
 use super::{Call, Context};
 use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerId, TopicId};
+use crate::base::topic_names;
 use crate::replica::metadata_cache::{BrokerIds, MetadataSnapshot, PartitionMetadata, TopicMetadata};
-use crate::replica::topic_names;
 
 /// What may be done to a topic when nobody is refused: a bit for each of Kafka's operations (`AclEntry.supportedOperations`).
 const TOPIC_OPERATIONS: i32 = (1 << 3) | (1 << 4) | (1 << 5) | (1 << 6) | (1 << 7) | (1 << 8) | (1 << 10) | (1 << 11);

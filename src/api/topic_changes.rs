@@ -1,5 +1,6 @@
 //! What the handlers that change topics share: who may serve them, and waiting until the cluster shows the change.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use kafka_protocol::protocol::StrBytes;
@@ -37,6 +38,35 @@ pub async fn wait_for(ctx: &Context, patience: Duration, holds: impl Fn(&Metadat
     holds(&metadata.snapshot())
 }
 
+/// Waits until everything that was begun shows in the cluster; what does not in time is answered so, though it goes on.
+/// `shows` is asked of the outcomes that are no errors, by their place.
+pub async fn await_changes<T>(
+    ctx: &Context,
+    timeout_ms: i32,
+    outcomes: &mut [Result<T, AdminError>],
+    shows: impl Fn(&MetadataSnapshot, usize, &T) -> bool,
+) {
+    let open = |now: &MetadataSnapshot, n: usize, outcome: &Result<T, AdminError>| {
+        outcome.as_ref().is_ok_and(|begun| !shows(now, n, begun))
+    };
+    let all = |now: &MetadataSnapshot| !outcomes.iter().enumerate().any(|(n, outcome)| open(now, n, outcome));
+    if wait_for(ctx, patience(timeout_ms), all).await {
+        return;
+    }
+    let now = ctx.replica_manager.metadata().snapshot();
+    for (n, outcome) in outcomes.iter_mut().enumerate() {
+        if open(&now, n, outcome) {
+            *outcome = Err(timed_out());
+        }
+    }
+}
+
+/// The names that come more than once.
+pub fn named_twice<'a>(names: impl Iterator<Item = &'a str>) -> HashSet<&'a str> {
+    let mut seen = HashSet::new();
+    names.filter(|name| !seen.insert(*name)).collect()
+}
+
 /// Whether the first `count` partitions of a topic have leaders.
 pub fn has_leaders(snapshot: &MetadataSnapshot, topic: &str, count: usize) -> bool {
     snapshot.topic(topic).is_some_and(|topic| {
@@ -52,4 +82,15 @@ pub fn text(text: impl Into<String>) -> StrBytes {
 /// The error of an operation that was begun but not seen to end.
 pub fn timed_out() -> AdminError {
     AdminError::new(ErrorCode::RequestTimedOut, "The request timed out; the operation goes on in the background.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named_twice;
+
+    #[test]
+    fn names_that_come_again_are_found() {
+        let twice = named_twice(["a", "b", "a", "c", "a", "c"].into_iter());
+        assert_eq!(twice, ["a", "c"].into());
+    }
 }

@@ -7,4 +7,3 @@ pub mod manager;
 pub mod metadata_cache;
 pub mod partition;
 pub mod topic_configs;
-pub use crate::base::topic_names;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::base::ids::TopicPartition;
+use crate::base::topic_names::GROUP_METADATA_TOPIC;
 use crate::coordinator::group::coordinator::GroupCoordinator;
 use crate::replica::manager::{LeadershipChange, ReplicaListener};
-use crate::replica::topic_names::GROUP_METADATA_TOPIC;
 
 /// Hands on who leads the partitions of internal topics.
 pub struct Upward {

@@ -27,12 +27,10 @@ use super::timers::Timers;
 use crate::base::clock::Clock;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, TopicPartition};
+use crate::base::topic_names::GROUP_METADATA_TOPIC;
 use crate::coordinator::batch_writer::BatchWriter;
 use crate::coordinator::internal_log::{Acked, AppendOptions, InternalLog};
 use crate::coordinator::partitioner;
-
-/// The topic in which groups and offsets are kept.
-pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// The longest name that a group's record can hold, in bytes.
 const MAX_NAME: usize = i16::MAX as usize;
@@ -209,7 +207,7 @@ impl GroupCoordinator {
 
     /// The partition of the offsets topic that `group_id` belongs to.
     pub fn partition_for(&self, group_id: &str) -> i32 {
-        let count = self.log.partition_count(OFFSETS_TOPIC).unwrap_or(self.config.offsets_topic_num_partitions);
+        let count = self.log.partition_count(GROUP_METADATA_TOPIC).unwrap_or(self.config.offsets_topic_num_partitions);
         partitioner::partition_for(group_id, count)
     }
 

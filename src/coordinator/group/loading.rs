@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info, warn};
 
-use super::coordinator::{Cell, GroupCoordinator, Home, OFFSETS_TOPIC, OwnedPartition, Slot};
+use super::coordinator::{Cell, GroupCoordinator, Home, OwnedPartition, Slot};
 use super::replay::Replay;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, TopicPartition};
+use crate::base::topic_names::GROUP_METADATA_TOPIC;
 
 /// How long to wait before reading a partition again that could not be read.
 const RETRY: Duration = Duration::from_secs(1);
@@ -103,7 +104,7 @@ impl GroupCoordinator {
         if !self.is_loading(partition, epoch) {
             return;
         }
-        let home = Arc::new(Home { tp: TopicPartition::new(OFFSETS_TOPIC, partition), epoch });
+        let home = Arc::new(Home { tp: TopicPartition::new(GROUP_METADATA_TOPIC, partition), epoch });
         let started = Instant::now();
         match self.replay(&home) {
             Ok(replay) => self.serve(&home, replay, started),

@@ -10,11 +10,11 @@ use super::ReplicaManager;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::purgatory::{Event, Watch, Woken};
+use crate::base::topic_names;
 use crate::log::partition_log::AppendError;
 use crate::log::producer_state::Origin;
 use crate::protocol::validate::RejectedRecord;
 use crate::replica::partition::Partition;
-use crate::replica::topic_names;
 
 /// An append that is in the leader's log but not yet in all in-sync replicas.
 #[derive(Debug, Clone)]
