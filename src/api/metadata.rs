@@ -2,6 +2,7 @@
 //! metadata cache; topics that do not exist are made if both the broker and the client allow it.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
@@ -31,11 +32,15 @@ const LAST_WITH_CLUSTER_OPERATIONS: i16 = 10;
 const FIRST_WITH_TOPIC_IDS: i16 = 12;
 const FIRST_RETURNING_TOPIC_IDS: i16 = 10;
 
+/// How long after its start a broker waits for the controller's first word before it answers.
+const FIRST_WORD: Duration = Duration::from_secs(1);
+
 /// Answers with what the metadata cache knows.
 pub async fn handle(ctx: &Context, call: &Call, request: MetadataRequest) -> MetadataResponse {
     let version = call.version();
     let view = View { ctx, listener: &call.connection.listener, version, request: &request };
     let mut response = MetadataResponse::default();
+    ctx.replica_manager.metadata().first_update(FIRST_WORD).await;
     let snapshot = ctx.replica_manager.metadata().snapshot();
     response.brokers = brokers(&snapshot, view.listener);
     response.controller_id = WireBroker(snapshot.controller().unwrap_or(BrokerId::NONE).get());

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::messages::UpdateMetadataRequest;
 use kafka_protocol::messages::update_metadata_request::{UpdateMetadataBroker, UpdateMetadataPartitionState};
@@ -11,6 +12,7 @@ use kafka_protocol::protocol::StrBytes;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::base::ids::{BrokerId, ControllerEpoch, LeaderEpoch, TopicId, TopicPartition};
 
@@ -258,11 +260,19 @@ fn owned(text: &StrBytes) -> StrBytes {
 }
 
 /// The cache: the newest snapshot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MetadataCache {
     current: RwLock<Arc<MetadataSnapshot>>,
     /// Counts the updates, for those who wait for one.
     updates: watch::Sender<u64>,
+    /// When it was made: with the broker.
+    made: Instant,
+}
+
+impl Default for MetadataCache {
+    fn default() -> Self {
+        Self { current: RwLock::default(), updates: watch::Sender::default(), made: Instant::now() }
+    }
 }
 
 impl MetadataCache {
@@ -287,6 +297,15 @@ impl MetadataCache {
     /// Tells of every update from now on.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.updates.subscribe()
+    }
+
+    /// Waits for the first update, but not beyond `patience` after the cache was made. A client that asks a broker which
+    /// just started is so spared an answer without brokers; the original gives that one.
+    pub async fn first_update(&self, patience: Duration) {
+        let mut updates = self.updates.subscribe();
+        let first = updates.wait_for(|count| *count > 0);
+        // Too late is as good as updated: what is known is answered.
+        let _ = tokio::time::timeout_at(self.made + patience, first).await;
     }
 }
 
@@ -332,6 +351,21 @@ mod tests {
         let after = cache.snapshot();
         assert!(after.topic("a").is_none() && after.topic_name(TopicId::from_u128(7)).is_none());
         assert_eq!(before.partition_count("a"), Some(2), "a snapshot in a reader's hands does not change");
+    }
+
+    #[tokio::test]
+    async fn the_first_update_is_waited_for_but_not_forever() {
+        let long = Duration::from_secs(600);
+        let cache = MetadataCache::new();
+        let telling = async { cache.update(&request("a", 1, &[(0, 1)])) };
+        tokio::join!(cache.first_update(long), telling);
+        cache.first_update(long).await;
+
+        let (forgotten, short) = (MetadataCache::new(), Duration::from_millis(50));
+        forgotten.first_update(short).await;
+        assert!(forgotten.made.elapsed() >= short);
+        let again = tokio::time::timeout(Duration::ZERO, forgotten.first_update(short)).await;
+        assert!(again.is_ok(), "only a broker that just started waits");
     }
 
     #[test]

@@ -40,6 +40,14 @@ async fn topics_and_brokers_are_told_in_every_version() {
 }
 
 #[tokio::test]
+async fn a_broker_that_just_started_answers_with_the_controllers_first_word() {
+    let broker = Broker::start().await;
+    let request = by_name(&["a"]);
+    let (response, _) = tokio::join!(broker.call(12, &request), broker.topic("a", 1));
+    assert_eq!((response.brokers.len(), response.topics[0].error_code), (2, 0));
+}
+
+#[tokio::test]
 async fn no_list_means_all_and_an_empty_one_none() {
     let broker = Broker::start().await;
     broker.topic("a", 1).await;
