@@ -220,7 +220,7 @@ pub trait ZkSession: Send + Sync {
 
 /// Makes sessions.
 pub trait ZkConnector: Send + Sync {
-    /// Opens a new session; creates the chroot if it is missing. Fails with [`ZkError::Unknown`] if no server answered
+    /// Opens a new session; creates the chroot if it is missing, unless told not to. Fails with [`ZkError::Unknown`] if no server answered
     /// within about the session time-out.
     fn connect(&self) -> ZkFuture<Arc<dyn ZkSession>>;
 }

@@ -26,6 +26,7 @@ pub struct RealConnector {
     hosts: String,
     chroot: String,
     session_timeout: Duration,
+    makes_chroot: bool,
 }
 
 impl RealConnector {
@@ -37,15 +38,22 @@ impl RealConnector {
             None => (connect, ""),
         };
         let hosts: Vec<&str> = hosts.split(',').map(str::trim).filter(|host| !host.is_empty()).collect();
-        Self { hosts: hosts.join(","), chroot: chroot.to_owned(), session_timeout }
+        Self { hosts: hosts.join(","), chroot: chroot.to_owned(), session_timeout, makes_chroot: true }
+    }
+
+    /// Leaves a chroot that is missing so: for tools, which only brokers precede (`createChrootIfNecessary`).
+    pub fn without_making_chroot(self) -> Self {
+        Self { makes_chroot: false, ..self }
     }
 
     async fn open(self) -> Result<Arc<dyn ZkSession>, ZkError> {
         let connector = zk::Client::connector().with_session_timeout(self.session_timeout);
         let mut client = connector.connect(&self.hosts).await.map_err(from_crate)?;
         if !self.chroot.is_empty() {
-            let options = zk::CreateMode::Persistent.with_acls(zk::Acls::anyone_all());
-            client.mkdir(&self.chroot, &options).await.map_err(from_crate)?;
+            if self.makes_chroot {
+                let options = zk::CreateMode::Persistent.with_acls(zk::Acls::anyone_all());
+                client.mkdir(&self.chroot, &options).await.map_err(from_crate)?;
+            }
             client = client
                 .chroot(self.chroot.clone())
                 .map_err(|_| ZkError::Refused(format!("{} is no valid chroot", self.chroot)))?;

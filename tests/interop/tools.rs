@@ -1,11 +1,13 @@
 //! Barnabas's tools beside Kafka's own: the same command lines, the same output, and each reads what the other wrote.
 
-use crate::support::broker::barnabas;
+use crate::support::broker::{Broker, Kind, barnabas};
 use crate::support::cluster::Cluster;
 use crate::support::jvm::{self, NEW, OLD};
-use crate::support::process::{Output, run, run_ok};
+use crate::support::process::{Output, Process, run, run_ok};
+use crate::support::zookeeper::ZooKeeper;
+use crate::support::{PATIENCE, free_port, wait_for};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub const LIMIT: Duration = Duration::from_secs(120);
 
@@ -153,6 +155,48 @@ fn each_reads_what_the_others_console_wrote() {
     assert_eq!(mine, theirs(NEW, "kafka-console-consumer", &read).stdout);
     assert_eq!(mine.lines().next(), Some("Partition:0\tOffset:0\th1:v1,h2:v2\tk1\tfirst"));
     assert_eq!(mine.lines().nth(2), Some("Partition:0\tOffset:2\th:\tnull\tthird"));
+}
+
+#[test]
+fn a_chroot_that_is_missing_stays_so() {
+    let cluster = Cluster::shared();
+    let nowhere = format!("{}/nowhere/kafka", cluster.zookeeper.connect());
+    same(OLD, "kafka-topics", &format!("--list --zookeeper {nowhere}"));
+    let create = format!("--create --zookeeper {nowhere} --topic t --partitions 1 --replication-factor 1");
+    same(OLD, "kafka-topics", &create);
+    assert!(!ours("kafka-topics", &create, "").status.success());
+    assert!(cluster.zookeeper.read("/nowhere").is_none(), "only a broker makes its chroot");
+}
+
+/// Nobody answers: that is said at once, tried again and again, and each line is given up when its time is over.
+#[test]
+fn the_console_producer_tells_of_a_broker_that_is_away() {
+    let away = format!("127.0.0.1:{}", free_port());
+    let begin = Instant::now();
+    let output =
+        ours("kafka-console-producer", &format!("--broker-list {away} --topic t --max-block-ms 1500"), "one\ntwo\n");
+    assert!(!output.status.success());
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    assert!(output.stderr.contains("Connection refused"), "{}", output.stderr);
+    let given_up = output.stderr.matches("Topic t not present in metadata after 1500 ms.").count();
+    assert_eq!(given_up, 2, "{}", output.stderr);
+}
+
+#[test]
+fn the_console_producer_waits_for_a_broker_that_comes_late() {
+    let zookeeper = ZooKeeper::single();
+    let mut broker = Broker::new(Kind::under_test(), &zookeeper.connect());
+    let mut command = Command::new("sh");
+    command.args(["-c", "printf 'one\ntwo\n' | \"$0\" kafka-console-producer \"$@\""]).arg(barnabas());
+    command.args(["--broker-list", &broker.address(), "--topic", "late"]);
+    let log = broker.path("producer.log");
+    let mut producer = Process::start("kafka-console-producer", command, &log);
+    let said = || producer.log_text().contains("Connection refused").then_some(());
+    wait_for("the producer to say that nobody is there", PATIENCE, said);
+    broker.start();
+    assert!(producer.wait(PATIENCE).expect("it ends").success(), "{}", producer.log_text());
+    let read = broker.wire().read_values("late", 0, 0);
+    assert_eq!(read, [(0, "one".to_owned()), (1, "two".to_owned())]);
 }
 
 #[test]

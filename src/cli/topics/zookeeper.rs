@@ -28,7 +28,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Does what the options say.
 pub async fn execute(options: &Options, connect: &str) -> anyhow::Result<()> {
     let connect = ZkConnect::parse(connect).with_context(|| format!("--zookeeper {connect}"))?;
-    let connector = RealConnector::new(&connect.to_string(), TIMEOUT);
+    let connector = RealConnector::new(&connect.to_string(), TIMEOUT).without_making_chroot();
     let zk = ZkClient::connect(Arc::new(connector), TIMEOUT)
         .await
         .with_context(|| format!("cannot connect to ZooKeeper at {connect}"))?;
