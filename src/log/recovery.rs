@@ -19,6 +19,8 @@ use crate::log::segment::Segment;
 
 mod folder;
 mod producers;
+#[cfg(test)]
+mod remains_tests;
 mod segments;
 
 pub(super) use folder::unflushed_bytes;

@@ -216,6 +216,87 @@ fn ours_to_old_jvm_and_back_clean() {
     relay(&[Kind::under_test(), OLD, Kind::under_test()], End::Clean);
 }
 
+/// Plants in a stopped broker's folder what crashes in a deletion, in a compaction and in a topic's deletion leave.
+fn plant_remains(broker: &Broker, topic: &str, knows_stray: bool) {
+    let folder = broker.partition_dir(topic, 0);
+    let segment = |base: &str, suffix: &str| folder.join(format!("{base}.{suffix}"));
+    let copy = |from: PathBuf, to: PathBuf| {
+        fs::copy(&from, &to).expect("a copy");
+    };
+    let names: BTreeSet<String> = fs::read_dir(&folder)
+        .expect("a folder")
+        .map(|e| e.expect("an entry").file_name().into_string().expect("text"))
+        .collect();
+    let bases: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix(".log")).collect();
+    assert!(bases.len() > 3, "{names:?}");
+    for suffix in ["log", "index", "timeindex"] {
+        // A swap that was about to replace the first segment, by one of the same records.
+        copy(segment(bases[0], suffix), segment(bases[0], &format!("{suffix}.swap")));
+        // A compaction that had not come far with the third.
+        fs::write(segment(bases[2], &format!("{suffix}.cleaned")), []).expect("a file");
+        // A segment whose file.delete.delay.ms had not passed.
+        copy(segment(bases[1], suffix), segment("00000000000000000001", &format!("{suffix}.deleted")));
+    }
+    let mut suffixes = vec!["delete", "future"];
+    if knows_stray {
+        suffixes.push("stray");
+    }
+    for suffix in suffixes {
+        let aside = broker.data().join(format!("gone-0.0123456789abcdef0123456789abcdef-{suffix}"));
+        fs::create_dir(&aside).expect("a folder");
+        copy(segment(bases[0], "log"), aside.join(format!("{:020}.log", 0)));
+    }
+}
+
+fn no_remains(broker: &Broker, topic: &str) {
+    for entry in fs::read_dir(broker.partition_dir(topic, 0)).expect("a folder") {
+        let name = entry.expect("an entry").file_name().into_string().expect("text");
+        assert!(![".swap", ".cleaned", ".deleted"].iter().any(|suffix| name.ends_with(suffix)), "{name}");
+    }
+}
+
+/// A JVM broker's folder with remains comes to us, gets new ones, and goes to a JVM broker.
+fn remains(theirs: Kind) {
+    let topic = "remains";
+    let mut cluster = Cluster::with(theirs, |broker| {
+        broker.set("inter.broker.protocol.version", "2.8");
+        broker.set("log.segment.bytes", 20_000).set("log.index.interval.bytes", 2_000);
+    });
+    let bootstrap = cluster.broker.address();
+    cluster.broker.wire().create_topic(topic, 1, &[]);
+    let mut written = Vec::new();
+    for (stage, kind) in [theirs, Kind::under_test(), theirs].into_iter().enumerate() {
+        if stage > 0 {
+            cluster.broker.stop();
+            plant_remains(&cluster.broker, topic, theirs == NEW);
+            cluster.broker.kind = kind;
+            cluster.broker.start();
+            no_remains(&cluster.broker, topic);
+            for suffix in ["delete", "future", "stray"] {
+                let _ = fs::remove_dir_all(
+                    cluster.broker.data().join(format!("gone-0.0123456789abcdef0123456789abcdef-{suffix}")),
+                );
+            }
+        }
+        assert_same(&format!("{kind:?}"), &written, &Client::Franz.read(&bootstrap, &[topic]));
+        let records = sample(topic, 0, &format!("stage-{stage}"), 120, EVERYTHING);
+        Client::Franz.write(&bootstrap, &[("none", records.clone())]);
+        written.extend(records);
+    }
+    assert_same("at the end", &written, &Client::Franz.read(&bootstrap, &[topic]));
+    cluster.broker.stop();
+}
+
+#[test]
+fn remains_from_and_to_new_jvm() {
+    remains(NEW);
+}
+
+#[test]
+fn remains_from_and_to_old_jvm() {
+    remains(OLD);
+}
+
 /// Folders from before message format 2, with every codec of that time.
 fn old_format_folder(format: &str, shape: Shape) {
     let mut cluster = Cluster::with(OLD, |broker| {

@@ -226,3 +226,32 @@ fn four_thousand_partitions() {
     third.shutdown(BrokerEpoch(1));
     time("shutdown, nothing dirty", began);
 }
+
+/// Folders that end in `-delete`, `-future` and `-stray`, as 2.8 and 3.9 name them, are nobody's partitions.
+#[test]
+fn folders_on_their_way_out_or_in_are_not_partitions() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = manager(dir.path());
+    append(&create(&first, 0), &Spec::default());
+    first.shutdown(BrokerEpoch(1));
+    drop(first);
+    let aside = |partition: i32, suffix: &str| {
+        let name = format!("t-{partition}.0123456789abcdef0123456789abcdef-{suffix}");
+        let to = dir.path().join(name);
+        std::fs::create_dir(&to).unwrap();
+        let log = "00000000000000000000.log";
+        std::fs::copy(dir.path().join("t-0").join(log), to.join(log)).unwrap();
+        to
+    };
+    let delete = aside(1, "delete");
+    let (future, stray) = (aside(2, "future"), aside(3, "stray"));
+    let second = manager(dir.path());
+    assert_eq!(second.len(), 1);
+    for partition in 1..4 {
+        assert_eq!(create(&second, partition).log_end_offset(), Offset(0), "{partition}");
+    }
+    assert!(delete.exists() && future.exists() && stray.exists());
+    assert_eq!(second.remove_due(60_001), 1);
+    assert!(!delete.exists() && future.exists() && stray.exists());
+    assert_eq!(create(&second, 0).log_end_offset(), Offset(1));
+}
