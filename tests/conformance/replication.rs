@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use barnabas::base::error::ErrorCode;
 use barnabas::base::ids::Offset;
+use barnabas::replica::partition::Partition;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::stop_replica_request::{StopReplicaPartitionState, StopReplicaTopicState};
 use kafka_protocol::messages::{
     BrokerId, FetchRequest, LeaderAndIsrRequest, ProduceResponse, StopReplicaRequest, UpdateMetadataRequest,
 };
+use tokio::task::JoinHandle;
 
 use crate::harness::{Broker, ME, batch, produce_request, topic_name};
 
@@ -33,8 +35,8 @@ fn error(mut response: ProduceResponse) -> ErrorCode {
     ErrorCode::from_code(response.responses.remove(0).partition_responses.remove(0).error_code)
 }
 
-#[tokio::test]
-async fn acks_all_waits_for_the_follower() {
+/// Leads partition 0 of topic `a`, and a request of three records with acks=all waits there for the follower.
+async fn waiting_produce() -> (Arc<Broker>, Arc<Partition>, JoinHandle<ErrorCode>) {
     let broker = Arc::new(Broker::start().await);
     broker.topic_with("a", 1, ME, 0, &[ME, 2], &[ME, 2]).await;
     let produce = {
@@ -49,6 +51,12 @@ async fn acks_all_waits_for_the_follower() {
     while partition.waiting() == 0 {
         tokio::task::yield_now().await;
     }
+    (broker, partition, produce)
+}
+
+#[tokio::test]
+async fn acks_all_waits_for_the_follower() {
+    let (broker, partition, produce) = waiting_produce().await;
     assert_eq!(fetched(&broker, -1, 0).await, (ErrorCode::None, 0, 0), "a consumer sees nothing yet");
     let (code, high_watermark, bytes) = fetched(&broker, 2, 0).await;
     assert!(code.is_none() && high_watermark == 0 && bytes > 0, "the follower does");
@@ -72,20 +80,7 @@ async fn acks_all_gives_up_in_time() {
 
 #[tokio::test]
 async fn a_new_leader_elsewhere_ends_the_wait() {
-    let broker = Arc::new(Broker::start().await);
-    broker.topic_with("a", 1, ME, 0, &[ME, 2], &[ME, 2]).await;
-    let produce = {
-        let broker = broker.clone();
-        tokio::spawn(async move {
-            let mut request = produce_request("a", 0, -1, batch(3));
-            request.timeout_ms = 15_000;
-            error(broker.call(9, &request).await)
-        })
-    };
-    let partition = broker.context.replica_manager.partition("a", 0).expect("hosted");
-    while partition.waiting() == 0 {
-        tokio::task::yield_now().await;
-    }
+    let (broker, _, produce) = waiting_produce().await;
     broker.topic_with("a", 1, 2, 1, &[ME, 2], &[2]).await;
     let ended = tokio::time::timeout(Duration::from_secs(5), produce).await.expect("at once").expect("an answer");
     assert_eq!(ended, ErrorCode::NotLeaderOrFollower);
