@@ -2,115 +2,64 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log"
 	"os"
-	"strings"
 	"sync"
 	"time"
+
+	"barnabas/tests/clients/lines"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-type record struct {
-	Topic     string      `json:"t"`
-	Partition int32       `json:"p"`
-	Offset    int64       `json:"o"`
-	Codec     string      `json:"c,omitempty"`
-	Timestamp *int64      `json:"ts"`
-	Key       *string     `json:"k"`
-	Value     *string     `json:"v"`
-	Headers   [][]*string `json:"h"`
-}
-
-var (
-	out    = json.NewEncoder(os.Stdout)
-	outMu  sync.Mutex
-	codecs = map[string]kgo.CompressionCodec{
-		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
-		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
-	}
-)
-
-func emit(value any) {
-	outMu.Lock()
-	defer outMu.Unlock()
-	check(out.Encode(value))
-}
-
-func check(err error) {
-	if err != nil {
-		log.Fatal(err)
-	}
-}
-
-func data(text *string) []byte {
-	if text == nil {
-		return nil
-	}
-	return []byte(*text)
-}
-
-func text(data []byte) *string {
-	if data == nil {
-		return nil
-	}
-	s := string(data)
-	return &s
+var codecs = map[string]kgo.CompressionCodec{
+	"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
+	"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 }
 
 func newClient(brokers []string, more ...kgo.Opt) *kgo.Client {
 	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(brokers...), kgo.ClientID("interop")}, more...)...)
-	check(err)
+	lines.Check(err)
 	return client
 }
 
-func write(brokers []string) {
-	runs := map[string][]*kgo.Record{}
-	var order []string
-	lines := bufio.NewScanner(os.Stdin)
-	lines.Buffer(make([]byte, 1<<20), 16<<20)
-	written := 0
-	for lines.Scan() {
-		var r record
-		check(json.Unmarshal(lines.Bytes(), &r))
-		m := &kgo.Record{Topic: r.Topic, Partition: r.Partition, Key: data(r.Key), Value: data(r.Value)}
-		if r.Timestamp != nil {
-			m.Timestamp = time.UnixMilli(*r.Timestamp)
-		}
-		for _, h := range r.Headers {
-			m.Headers = append(m.Headers, kgo.RecordHeader{Key: *h[0], Value: data(h[1])})
-		}
-		if runs[r.Codec] == nil {
-			order = append(order, r.Codec)
-		}
-		runs[r.Codec] = append(runs[r.Codec], m)
-		written++
+func written(r lines.Record) *kgo.Record {
+	m := &kgo.Record{Topic: r.Topic, Partition: r.Partition, Key: lines.Data(r.Key), Value: lines.Data(r.Value)}
+	if r.Timestamp != nil {
+		m.Timestamp = time.UnixMilli(*r.Timestamp)
 	}
-	check(lines.Err())
-	for _, codec := range order {
-		client := newClient(brokers, kgo.ProducerBatchCompression(codecs[codec]), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	for _, h := range r.Headers {
+		m.Headers = append(m.Headers, kgo.RecordHeader{Key: *h[0], Value: lines.Data(h[1])})
+	}
+	return m
+}
+
+func write(brokers []string) {
+	runs, count := lines.Runs()
+	for _, run := range runs {
+		var records []*kgo.Record
+		for _, r := range run.Records {
+			records = append(records, written(r))
+		}
+		client := newClient(brokers, kgo.ProducerBatchCompression(codecs[run.Codec]), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 			kgo.ProducerLinger(50*time.Millisecond))
-		check(client.ProduceSync(context.Background(), runs[codec]...).FirstErr())
+		lines.Check(client.ProduceSync(context.Background(), records...).FirstErr())
 		client.Close()
 	}
-	emit(map[string]any{"event": "written", "n": written})
+	lines.Emit(map[string]any{"event": "written", "n": count})
 }
 
 func show(m *kgo.Record) {
 	ts := m.Timestamp.UnixMilli()
-	r := record{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Timestamp: &ts, Key: text(m.Key), Value: text(m.Value), Headers: [][]*string{}}
+	r := lines.Record{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Timestamp: &ts, Key: lines.Text(m.Key), Value: lines.Text(m.Value), Headers: [][]*string{}}
 	for _, h := range m.Headers {
 		key := h.Key
-		r.Headers = append(r.Headers, []*string{&key, text(h.Value)})
+		r.Headers = append(r.Headers, []*string{&key, lines.Text(h.Value)})
 	}
-	emit(r)
+	lines.Emit(r)
 }
 
 func read(brokers, topics []string) {
@@ -118,14 +67,14 @@ func read(brokers, topics []string) {
 	probe := newClient(brokers)
 	admin := kadm.NewClient(probe)
 	starts, err := admin.ListStartOffsets(ctx, topics...)
-	check(err)
+	lines.Check(err)
 	ends, err := admin.ListEndOffsets(ctx, topics...)
-	check(err)
+	lines.Check(err)
 	probe.Close()
 	left := map[string]map[int32]int64{}
 	n := 0
 	ends.Each(func(end kadm.ListedOffset) {
-		check(end.Err)
+		lines.Check(end.Err)
 		start, _ := starts.Lookup(end.Topic, end.Partition)
 		if end.Offset > start.Offset {
 			if left[end.Topic] == nil {
@@ -139,7 +88,7 @@ func read(brokers, topics []string) {
 	defer client.Close()
 	for n > 0 {
 		fetches := client.PollFetches(ctx)
-		check(fetches.Err())
+		lines.Check(fetches.Err())
 		fetches.EachRecord(func(m *kgo.Record) {
 			show(m)
 			if end, waiting := left[m.Topic][m.Partition]; waiting && m.Offset+1 >= end {
@@ -148,7 +97,7 @@ func read(brokers, topics []string) {
 			}
 		})
 	}
-	emit(map[string]any{"event": "end"})
+	lines.Emit(map[string]any{"event": "end"})
 }
 
 func group(brokers []string, name string, topics []string) {
@@ -160,7 +109,7 @@ func group(brokers []string, name string, topics []string) {
 			for _, p := range partitions {
 				owned += sign * len(p)
 			}
-			emit(map[string]any{"event": event, "n": owned})
+			lines.Emit(map[string]any{"event": event, "n": owned})
 		}
 	}
 	client := newClient(brokers, kgo.ConsumerGroup(name), kgo.ConsumeTopics(topics...), kgo.DisableAutoCommit(),
@@ -168,11 +117,7 @@ func group(brokers []string, name string, topics []string) {
 		kgo.SessionTimeout(10*time.Second), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.OnPartitionsAssigned(change("assigned", 1)), kgo.OnPartitionsRevoked(change("revoked", -1)),
 		kgo.OnPartitionsLost(change("lost", -1)))
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		cancel()
-	}()
+	ctx := lines.UntilStdinEnds()
 	for ctx.Err() == nil {
 		wait, done := context.WithTimeout(ctx, 200*time.Millisecond)
 		fetches := client.PollFetches(wait)
@@ -185,23 +130,15 @@ func group(brokers []string, name string, topics []string) {
 		fetches.EachRecord(show)
 		if fetches.NumRecords() > 0 {
 			if err := client.CommitUncommittedOffsets(context.Background()); err != nil {
-				emit(map[string]any{"event": "commit-failed", "why": err.Error()})
+				lines.Emit(map[string]any{"event": "commit-failed", "why": err.Error()})
 			}
 		}
 		client.AllowRebalance()
 	}
 	client.CloseAllowingRebalance()
-	emit(map[string]any{"event": "left"})
+	lines.Emit(map[string]any{"event": "left"})
 }
 
 func main() {
-	brokers := strings.Split(os.Args[2], ",")
-	switch os.Args[1] {
-	case "write":
-		write(brokers)
-	case "read":
-		read(brokers, os.Args[3:])
-	default:
-		group(brokers, os.Args[3], os.Args[4:])
-	}
+	lines.Main(os.Args[1:], write, read, group)
 }

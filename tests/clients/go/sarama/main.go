@@ -2,62 +2,22 @@
 package main
 
 import (
-	"bufio"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log"
 	"os"
 	"strings"
-	"sync"
 	"time"
+
+	"barnabas/tests/clients/lines"
 
 	"github.com/IBM/sarama"
 )
-
-type record struct {
-	Topic     string      `json:"t"`
-	Partition int32       `json:"p"`
-	Offset    int64       `json:"o"`
-	Codec     string      `json:"c,omitempty"`
-	Timestamp *int64      `json:"ts"`
-	Key       *string     `json:"k"`
-	Value     *string     `json:"v"`
-	Headers   [][]*string `json:"h"`
-}
-
-var (
-	out   = json.NewEncoder(os.Stdout)
-	outMu sync.Mutex
-)
-
-func emit(value any) {
-	outMu.Lock()
-	defer outMu.Unlock()
-	check(out.Encode(value))
-}
-
-func check(err error) {
-	if err != nil {
-		log.Fatal(err)
-	}
-}
 
 func encoder(text *string) sarama.Encoder {
 	if text == nil {
 		return nil
 	}
 	return sarama.StringEncoder(*text)
-}
-
-func text(data []byte) *string {
-	if data == nil {
-		return nil
-	}
-	s := string(data)
-	return &s
 }
 
 // The broker version to pretend, which decides request versions and message formats: -X version=0.10.0.0.
@@ -79,84 +39,74 @@ func newConfig() *sarama.Config {
 	return config
 }
 
+func written(r lines.Record) *sarama.ProducerMessage {
+	m := &sarama.ProducerMessage{Topic: r.Topic, Partition: r.Partition, Key: encoder(r.Key), Value: encoder(r.Value)}
+	if r.Timestamp != nil {
+		m.Timestamp = time.UnixMilli(*r.Timestamp)
+	}
+	for _, h := range r.Headers {
+		m.Headers = append(m.Headers, sarama.RecordHeader{Key: []byte(*h[0]), Value: lines.Data(h[1])})
+	}
+	return m
+}
+
 func write(brokers []string) {
-	runs := map[string][]*sarama.ProducerMessage{}
-	var order []string
-	lines := bufio.NewScanner(os.Stdin)
-	lines.Buffer(make([]byte, 1<<20), 16<<20)
-	written := 0
-	for lines.Scan() {
-		var r record
-		check(json.Unmarshal(lines.Bytes(), &r))
-		m := &sarama.ProducerMessage{Topic: r.Topic, Partition: r.Partition, Key: encoder(r.Key), Value: encoder(r.Value)}
-		if r.Timestamp != nil {
-			m.Timestamp = time.UnixMilli(*r.Timestamp)
+	runs, count := lines.Runs()
+	for _, run := range runs {
+		var messages []*sarama.ProducerMessage
+		for _, r := range run.Records {
+			messages = append(messages, written(r))
 		}
-		for _, h := range r.Headers {
-			header := sarama.RecordHeader{Key: []byte(*h[0])}
-			if h[1] != nil {
-				header.Value = []byte(*h[1])
-			}
-			m.Headers = append(m.Headers, header)
-		}
-		if runs[r.Codec] == nil {
-			order = append(order, r.Codec)
-		}
-		runs[r.Codec] = append(runs[r.Codec], m)
-		written++
-	}
-	check(lines.Err())
-	for _, codec := range order {
 		config := newConfig()
-		check(config.Producer.Compression.UnmarshalText([]byte(codec)))
+		lines.Check(config.Producer.Compression.UnmarshalText([]byte(run.Codec)))
 		producer, err := sarama.NewSyncProducer(brokers, config)
-		check(err)
-		check(producer.SendMessages(runs[codec]))
-		check(producer.Close())
+		lines.Check(err)
+		lines.Check(producer.SendMessages(messages))
+		lines.Check(producer.Close())
 	}
-	emit(map[string]any{"event": "written", "n": written})
+	lines.Emit(map[string]any{"event": "written", "n": count})
 }
 
 func show(m *sarama.ConsumerMessage) {
 	ts := m.Timestamp.UnixMilli()
-	r := record{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Timestamp: &ts, Key: text(m.Key), Value: text(m.Value), Headers: [][]*string{}}
+	r := lines.Record{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Timestamp: &ts, Key: lines.Text(m.Key), Value: lines.Text(m.Value), Headers: [][]*string{}}
 	for _, h := range m.Headers {
-		r.Headers = append(r.Headers, []*string{text(h.Key), text(h.Value)})
+		r.Headers = append(r.Headers, []*string{lines.Text(h.Key), lines.Text(h.Value)})
 	}
-	emit(r)
+	lines.Emit(r)
 }
 
 func read(brokers, topics []string) {
 	client, err := sarama.NewClient(brokers, newConfig())
-	check(err)
+	lines.Check(err)
 	consumer, err := sarama.NewConsumerFromClient(client)
-	check(err)
+	lines.Check(err)
 	for _, topic := range topics {
 		partitions, err := client.Partitions(topic)
-		check(err)
+		lines.Check(err)
 		for _, partition := range partitions {
 			low, err := client.GetOffset(topic, partition, sarama.OffsetOldest)
-			check(err)
+			lines.Check(err)
 			high, err := client.GetOffset(topic, partition, sarama.OffsetNewest)
-			check(err)
+			lines.Check(err)
 			if high <= low {
 				continue
 			}
 			pc, err := consumer.ConsumePartition(topic, partition, sarama.OffsetOldest)
-			check(err)
+			lines.Check(err)
 			for offset := int64(-1); offset+1 < high; {
 				select {
 				case m := <-pc.Messages():
 					show(m)
 					offset = m.Offset
 				case err := <-pc.Errors():
-					check(err)
+					lines.Check(err)
 				}
 			}
-			check(pc.Close())
+			lines.Check(pc.Close())
 		}
 	}
-	emit(map[string]any{"event": "end"})
+	lines.Emit(map[string]any{"event": "end"})
 }
 
 type handler struct{}
@@ -166,13 +116,13 @@ func (handler) Setup(session sarama.ConsumerGroupSession) error {
 	for _, partitions := range session.Claims() {
 		n += len(partitions)
 	}
-	emit(map[string]any{"event": "assigned", "n": n})
+	lines.Emit(map[string]any{"event": "assigned", "n": n})
 	return nil
 }
 
 func (handler) Cleanup(session sarama.ConsumerGroupSession) error {
 	session.Commit()
-	emit(map[string]any{"event": "revoked", "n": 0})
+	lines.Emit(map[string]any{"event": "revoked", "n": 0})
 	return nil
 }
 
@@ -196,12 +146,8 @@ func (handler) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.Co
 
 func group(brokers []string, name string, topics []string) {
 	consumers, err := sarama.NewConsumerGroup(brokers, name, newConfig())
-	check(err)
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		cancel()
-	}()
+	lines.Check(err)
+	ctx := lines.UntilStdinEnds()
 	go func() {
 		for err := range consumers.Errors() {
 			fmt.Fprintln(os.Stderr, err)
@@ -213,8 +159,8 @@ func group(brokers []string, name string, topics []string) {
 			time.Sleep(200 * time.Millisecond)
 		}
 	}
-	check(consumers.Close())
-	emit(map[string]any{"event": "left"})
+	lines.Check(consumers.Close())
+	lines.Emit(map[string]any{"event": "left"})
 }
 
 func main() {
@@ -226,16 +172,8 @@ func main() {
 		}
 		i++
 		parsed, err := sarama.ParseKafkaVersion(strings.TrimPrefix(os.Args[i], "version="))
-		check(err)
+		lines.Check(err)
 		version = parsed
 	}
-	brokers := strings.Split(words[1], ",")
-	switch words[0] {
-	case "write":
-		write(brokers)
-	case "read":
-		read(brokers, words[2:])
-	default:
-		group(brokers, words[2], words[3:])
-	}
+	lines.Main(words, write, read, group)
 }
