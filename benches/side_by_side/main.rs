@@ -248,10 +248,13 @@ fn many_partitions(bench: &Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     // ZooKeeper's compiler warms up at nobody's expense.
     for &kind in &bench.kinds {
-        partitions::run(kind, &bench.dir.join("warm-up"), &bench.zookeeper, 1000, 0)?;
+        let dir = bench.dir.join(format!("{}-warm-up", kind.name()));
+        partitions::run(kind, &dir, &bench.zookeeper, 1000, 0)?;
     }
     for (index, count) in [1000, 4000].into_iter().enumerate() {
         let mut figures = [None, None];
+        let [bare_create, bare_stop] = partitions::bare_files(&bench.dir.join(format!("bare-{count}")), count)?;
+        eprintln!("  without a broker, {count}: created in {bare_create:.2} s, synced in {bare_stop:.2} s");
         for &kind in &bench.kinds {
             let dir = bench.dir.join(format!("{}-{count}", kind.name()));
             let measured = partitions::run(kind, &dir, &bench.zookeeper, count, GIB)?;
@@ -267,8 +270,9 @@ fn many_partitions(bench: &Bench) -> Result<Vec<Row>> {
             pick(|one| vec![one.restart]),
             pick(|one| vec![one.restart_after_kill]),
         ];
-        for (line, [kafka, barnabas]) in picked.iter().enumerate() {
-            rows.push(row(11 + 2 * line + index, None, kafka, barnabas));
+        let limits = [Some(bare_create), None, Some(bare_stop), None, None];
+        for (line, ([kafka, barnabas], limit)) in picked.iter().zip(limits).enumerate() {
+            rows.push(row(11 + 2 * line + index, limit, kafka, barnabas));
         }
     }
     Ok(rows)

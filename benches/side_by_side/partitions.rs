@@ -1,9 +1,10 @@
 //! Many partitions: created, written to, stopped, started again; and what they cost in memory.
 
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use kafka_protocol::messages::FetchResponse;
@@ -16,6 +17,9 @@ const EACH: i32 = 1000;
 /// Records of one kilobyte in a batch written to a partition.
 const BATCH: usize = 64;
 
+/// What a partition has on the disk once it is created.
+const FILES: [&str; 4] = ["00.log", "00.index", "00.timeindex", "partition.metadata"];
+
 /// All figures for one number of partitions, in seconds and MiB.
 #[derive(Debug, Clone, Copy)]
 pub struct Figures {
@@ -27,13 +31,15 @@ pub struct Figures {
     pub restart_after_kill: f64,
 }
 
-/// Takes a fresh broker through its life with `count` partitions, `total` bytes in them.
+/// Takes a fresh broker through its life with `count` partitions, `total` bytes in them. Its folder stays: for minutes
+/// after a removal ext4 passes each removed inode by whenever it creates a file, which the next broker would pay for.
 pub fn run(kind: Kind, dir: &Path, zookeeper: &ZooKeeper, count: i32, total: usize) -> Result<Figures> {
+    settle();
     let mut broker = Broker::new(kind, dir, zookeeper)?;
     broker.start()?;
     let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or("many");
     let topics: Vec<_> = (0..count / EACH).map(|number| (format!("{name}-{number}"), EACH)).collect();
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     broker.wire()?.create_topics(&topics)?;
     let create = begun.elapsed().as_secs_f64();
     thread::sleep(Duration::from_secs(2));
@@ -56,8 +62,37 @@ pub fn run(kind: Kind, dir: &Path, zookeeper: &ZooKeeper, count: i32, total: usi
     thread::sleep(Duration::from_secs(2));
     let rss_written = broker.process()?.rss_kib()? / 1024.0;
     broker.stop()?;
-    std::fs::remove_dir_all(dir)?;
     Ok(Figures { create, rss_created, rss_written, stop, restart, restart_after_kill })
+}
+
+/// The disk has nothing left to write of what others did before.
+fn settle() {
+    nix::unistd::sync();
+    thread::sleep(Duration::from_secs(1));
+}
+
+/// Without a broker: how long the file system takes to create the folders and files of `count` partitions, and how long
+/// to bring to the disk what [`run`] writes to each before the stop.
+pub fn bare_files(dir: &Path, count: i32) -> Result<[f64; 2]> {
+    settle();
+    let batch = wire::batch(BATCH, 1024, 0)?;
+    let folders: Vec<_> = (0..count).map(|number| dir.join(format!("bare-{number}"))).collect();
+    fs::create_dir_all(dir)?;
+    let begun = Instant::now();
+    for folder in &folders {
+        fs::create_dir(folder)?;
+        for file in FILES {
+            fs::File::create(folder.join(file))?;
+        }
+    }
+    let create = begun.elapsed().as_secs_f64();
+    thread::sleep(Duration::from_secs(2));
+    for folder in &folders {
+        fs::write(folder.join(FILES[0]), &batch)?;
+    }
+    let begun = Instant::now();
+    nix::unistd::syncfs(fs::File::open(dir)?)?;
+    Ok([create, begun.elapsed().as_secs_f64()])
 }
 
 /// Writes batches to all partitions in turn, at least one to each, a few requests at a time.

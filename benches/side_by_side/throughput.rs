@@ -19,6 +19,8 @@ pub const VALUE: usize = 1024;
 pub const CONNECTIONS: usize = 2;
 /// Requests under way on each of them.
 const DEPTH: usize = 3;
+/// How many times what was produced is fetched: once takes so little processor time that the clock's ticks would count.
+const FETCH_TIMES: usize = 4;
 /// Connections for one-record requests.
 pub const SMALL_CONNECTIONS: usize = 8;
 /// Requests under way on each of them.
@@ -96,49 +98,49 @@ pub fn produce(process: &Process, port: u16, topic: Option<&str>, total: usize) 
     })
 }
 
-/// Fetches `total` bytes that [`produce`] wrote, batch by batch.
+/// Fetches the `total` bytes that [`produce`] wrote, batch by batch, several times.
 pub fn fetch(process: &Process, port: u16, topic: &str, total: usize) -> Result<Run> {
     let batch_len = wire::batch(RECORDS, VALUE, 0)?.len();
     let each = total / CONNECTIONS / batch_len;
     measured(process, || {
         let bytes = on_connections(|partition| {
             let mut wire = Wire::connect(port)?;
-            for asked in 0..each + DEPTH {
+            for asked in 0..FETCH_TIMES * each + DEPTH {
                 if asked >= DEPTH {
                     let len = wire.receive_fetched(topic)?;
                     ensure!(len == batch_len, "{len} bytes instead of a batch of {batch_len}");
                 }
-                if asked < each {
-                    let offset = (asked * RECORDS) as i64;
+                if asked < FETCH_TIMES * each {
+                    let offset = (asked % each * RECORDS) as i64;
                     let request = wire::fetch_request(topic, &[(partition as i32, offset)], batch_len as i32, 500);
                     wire.stream.write_all(&wire::frame(&request, wire::FETCH)?)?;
                 }
             }
-            Ok(each * batch_len)
+            Ok(FETCH_TIMES * each * batch_len)
         })?;
         Ok((bytes, bytes / batch_len))
     })
 }
 
-/// Asks the process that only sends for as many bytes in stretches as long as [`fetch`]'s answers.
+/// Asks the process that only sends for as many bytes, in stretches as long as [`fetch`]'s answers.
 pub fn fetch_limit(process: &Process, port: u16, total: usize) -> Result<Run> {
     let len = wire::batch(RECORDS, VALUE, 0)?.len();
     let each = total / CONNECTIONS / len;
     measured(process, || {
         let bytes = on_connections(|_| {
             let mut wire = Wire::connect(port)?;
-            for asked in 0..each + DEPTH {
+            for asked in 0..FETCH_TIMES * each + DEPTH {
                 if asked >= DEPTH {
                     wire.discard(4 + len)?;
                 }
-                if asked < each {
+                if asked < FETCH_TIMES * each {
                     let mut request = BytesMut::new();
-                    request.put_u64((asked * len) as u64);
+                    request.put_u64((asked % each * len) as u64);
                     request.put_u32(len as u32);
                     wire.stream.write_all(&request)?;
                 }
             }
-            Ok(each * len)
+            Ok(FETCH_TIMES * each * len)
         })?;
         Ok((bytes, bytes / len))
     })

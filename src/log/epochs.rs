@@ -23,6 +23,10 @@ pub struct LeaderEpochs {
     /// What the checkpoint file holds. A log that was empty at its last stop drops its epoch when it is opened and gets
     /// it again from the same leader: then there is nothing to write, which thousands of logs feel at the next stop.
     written: SmallVec<[EpochEntry; 1]>,
+    /// How many times the checkpoint file was written since the log was opened, and how many of these writes are known
+    /// to have reached the disk.
+    writes: u32,
+    synced_writes: u32,
 }
 
 impl LeaderEpochs {
@@ -45,9 +49,25 @@ impl LeaderEpochs {
         *self.entries != *self.written
     }
 
+    /// Whether the checkpoint file may not be on the disk as it was last written.
+    pub fn is_unsynced(&self) -> bool {
+        self.writes != self.synced_writes
+    }
+
     /// Notes that the checkpoint file holds what this holds.
     pub fn mark_written(&mut self) {
         self.written = SmallVec::from_slice(&self.entries);
+        self.writes = self.writes.wrapping_add(1);
+    }
+
+    /// How many times the checkpoint file was written, for [`LeaderEpochs::mark_synced`].
+    pub fn writes(&self) -> u32 {
+        self.writes
+    }
+
+    /// Notes that the first so many writes of the checkpoint file are on the disk.
+    pub fn mark_synced(&mut self, writes: u32) {
+        self.synced_writes = writes;
     }
 
     /// Notes that `epoch` begins at `start_offset`. What a newer leader overwrites goes. Does nothing if the epoch is

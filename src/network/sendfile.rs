@@ -25,8 +25,12 @@ const CHUNK: usize = 256 * 1024;
 const TURN: usize = 512 * 1024;
 /// How many bytes a blocking thread brings in before they are sent.
 const COLD_CHUNK: usize = 1024 * 1024;
-/// How far ahead of a reader of cold data the disk is kept busy, in bytes.
-const READ_AHEAD: u64 = 2 * 1024 * 1024;
+/// How far ahead of a reader of cold data the disk is kept busy, in bytes, once it is seen to read on.
+const READ_AHEAD: u64 = 8 * 1024 * 1024;
+/// How many bytes more than asked for the first cold read of a reader brings in.
+const FIRST_AHEAD: u64 = 2 * 1024 * 1024;
+/// Less than this many bytes are not announced on their own.
+const ANNOUNCED: u64 = 2 * 1024 * 1024;
 /// From this length on, a stretch is checked for holes and not only at its ends.
 const CHECKED_FOR_HOLES: usize = 32 * 1024;
 /// How many blocking threads may wait for the disk at a time, over all connections.
@@ -117,27 +121,29 @@ async fn make_warm(file: &Arc<File>, position: u64, end: u64, ahead: &mut ReadAh
     let left = (end - position) as usize;
     let id = Arc::as_ptr(file) as usize;
     let warm = left.min(COLD_CHUNK);
+    let reads_on = ahead.file == id && (position..=end + READ_AHEAD).contains(&ahead.until);
     if is_warm(file, position, warm) {
-        if ahead.file == id && ahead.until < end + READ_AHEAD / 2 && ahead.until >= position {
-            announce(file.clone(), ahead.until, READ_AHEAD);
-            ahead.until += READ_AHEAD;
+        let more = (end + READ_AHEAD).saturating_sub(ahead.until);
+        if reads_on && more >= ANNOUNCED && announce(file.clone(), ahead.until, more) {
+            ahead.until += more;
         }
         return Ok(position + warm as u64);
     }
-    let window = end - position + READ_AHEAD;
+    let window = end - position + if reads_on { READ_AHEAD } else { FIRST_AHEAD };
     *ahead = ReadAhead { file: id, until: position + window };
     bring_in(file.clone(), position, warm, window).await?;
     Ok(position + warm as u64)
 }
 
 /// Tells the kernel that a stretch will be needed, without waiting for it. That may block for a moment as it queues
-/// the reads, so not on this thread.
-fn announce(file: Arc<File>, position: u64, len: u64) {
-    let Ok(permit) = COLD_READS.try_acquire() else { return };
+/// the reads, so not on this thread. `false` if all threads for that are taken.
+fn announce(file: Arc<File>, position: u64, len: u64) -> bool {
+    let Ok(permit) = COLD_READS.try_acquire() else { return false };
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
         will_need(&file, position, len);
     });
+    true
 }
 
 async fn bring_in(file: Arc<File>, position: u64, len: usize, window: u64) -> io::Result<()> {
@@ -279,17 +285,23 @@ mod tests {
 
     #[tokio::test]
     async fn cold_data_is_brought_in_and_announced_ahead() {
-        let len = 8 * 1024 * 1024;
+        let len = 4 * READ_AHEAD as usize;
         let Some(file) = cold_file(len) else { return };
         let mut ahead = ReadAhead::default();
         let until = make_warm(&file, 0, 100_000, &mut ahead).await.expect("brought in");
         assert_eq!(until, 100_000);
         assert!(is_warm(&file, 0, 100_000));
-        assert_eq!(ahead.until, 100_000 + READ_AHEAD);
-        let before = ahead.until;
-        wait_until_read(&file, 100_000, 2 * READ_AHEAD as usize).expect("read");
+        assert_eq!(ahead.until, 100_000 + FIRST_AHEAD);
+        wait_until_read(&file, 100_000, 1_300_000).expect("read");
         make_warm(&file, 1_200_000, 1_300_000, &mut ahead).await.expect("warm");
-        assert_eq!(ahead.until, before + READ_AHEAD);
+        assert_eq!(ahead.until, 1_300_000 + READ_AHEAD, "reads on");
+        make_warm(&file, 1_300_000, 1_400_000, &mut ahead).await.expect("warm");
+        assert_eq!(ahead.until, 1_300_000 + READ_AHEAD, "too little to announce");
+        let elsewhere = 3 * READ_AHEAD;
+        make_warm(&file, elsewhere, elsewhere + 10, &mut ahead).await.expect("brought in");
+        assert_eq!(ahead.until, elsewhere + 10 + FIRST_AHEAD, "begins anew");
+        make_warm(&file, 0, 10, &mut ahead).await.expect("warm");
+        assert_eq!(ahead.until, elsewhere + 10 + FIRST_AHEAD, "not behind what was announced");
     }
 
     #[test]

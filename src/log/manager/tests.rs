@@ -43,6 +43,46 @@ fn logs_come_back_after_any_stop() {
     assert_eq!(third.previous_broker_epoch(), None);
 }
 
+/// What a log's epoch file holds, and whether it may not be on the disk yet.
+fn epoch_file(log: &PartitionLog) -> (String, bool) {
+    let path = log.dir().join(files::LEADER_EPOCHS);
+    (std::fs::read_to_string(path).unwrap_or_default(), log.shared.lock().epochs.is_unsynced())
+}
+
+#[test]
+fn epochs_are_written_early_and_synced_with_the_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = manager(dir.path());
+    let log = create(&manager, 0);
+    log.assign_epoch_at_end(crate::base::ids::LeaderEpoch(5));
+    append(&log, &Spec { epoch: 5, ..Spec::default() });
+    assert_eq!(epoch_file(&log), (String::new(), false));
+    manager.run_flushes(log.last_append_ms());
+    assert_eq!(epoch_file(&log), ("0\n1\n5 0\n".into(), true));
+    assert_eq!(log.recovery_point(), Offset(0), "nothing is flushed yet");
+    log.flush().unwrap();
+    assert_eq!(epoch_file(&log), ("0\n1\n5 0\n".into(), false));
+    assert_eq!(log.recovery_point(), Offset(1));
+}
+
+#[test]
+fn a_sync_covers_the_epochs_written_before_it_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = manager(dir.path());
+    let log = create(&manager, 0);
+    let assign_and_write = |epoch| {
+        log.assign_epoch_at_end(crate::base::ids::LeaderEpoch(epoch));
+        log.write_epochs(checkpoint::Sync::Later).unwrap();
+    };
+    assign_and_write(1);
+    let before = log.sync_mark();
+    assign_and_write(2);
+    log.mark_synced(before);
+    assert!(epoch_file(&log).1);
+    log.mark_synced(log.sync_mark());
+    assert!(!epoch_file(&log).1);
+}
+
 #[test]
 fn deleted_logs_are_renamed_and_then_removed() {
     let dir = tempfile::tempdir().unwrap();

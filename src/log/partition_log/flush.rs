@@ -7,6 +7,14 @@ use crate::log::error::{IoContext, LogError};
 use crate::log::files;
 use crate::log::log_config::LogConfig;
 
+/// How far a log had been written when a sync of the whole file system began.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::log) struct SyncMark {
+    end: Offset,
+    truncations: u64,
+    epoch_writes: u32,
+}
+
 impl PartitionLog {
     /// How many records were not flushed yet.
     pub fn unflushed_messages(&self) -> i64 {
@@ -81,15 +89,19 @@ impl PartitionLog {
         if self.is_closed() {
             return Ok(());
         }
-        let entries = {
+        let (entries, writes) = {
             let mut shared = self.shared.lock();
-            if !shared.epochs.is_dirty() {
+            if !(shared.epochs.is_dirty() || sync == Sync::Now && shared.epochs.is_unsynced()) {
                 return Ok(());
             }
             shared.epochs.mark_written();
-            shared.epochs.entries().to_vec()
+            (shared.epochs.entries().to_vec(), shared.epochs.writes())
         };
-        self.log_dir.watch(checkpoint::write_epochs(&self.leader_epochs_path(), &entries, sync))
+        self.log_dir.watch(checkpoint::write_epochs(&self.leader_epochs_path(), &entries, sync))?;
+        if sync == Sync::Now {
+            self.shared.lock().epochs.mark_synced(writes);
+        }
+        Ok(())
     }
 
     /// Whether closing has anything to write.
@@ -122,25 +134,28 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Notes that the whole file system was synced after [`PartitionLog::write_out`].
-    pub(in crate::log) fn mark_synced(&self, to: Offset, truncations: u64) {
+    /// Notes that the whole file system was synced after [`PartitionLog::write_out`] and after `mark` was taken.
+    pub(in crate::log) fn mark_synced(&self, mark: SyncMark) {
+        let SyncMark { end, truncations, epoch_writes } = mark;
         // No append may come between the look at the log end and the marks.
         let mut writer = self.writer.lock();
         let segments = {
-            let shared = self.shared.lock();
-            if shared.log_end != to || shared.truncations != truncations {
+            let mut shared = self.shared.lock();
+            if shared.log_end != end || shared.truncations != truncations {
                 return;
             }
+            shared.epochs.mark_synced(epoch_writes);
             shared.segments[shared.segment_index(shared.recovery_point)..].to_vec()
         };
         writer.dir_dirty = false;
         segments.iter().for_each(|segment| segment.mark_synced());
-        self.raise_recovery_point(to, truncations);
+        self.raise_recovery_point(end, truncations);
     }
 
-    pub(in crate::log) fn sync_mark(&self) -> (Offset, u64) {
+    /// What a sync of the whole file system that begins now covers.
+    pub(in crate::log) fn sync_mark(&self) -> SyncMark {
         let shared = self.shared.lock();
-        (shared.log_end, shared.truncations)
+        SyncMark { end: shared.log_end, truncations: shared.truncations, epoch_writes: shared.epochs.writes() }
     }
 
     /// Writes everything out, waits for the disk and gives all descriptors back. Nothing can be appended afterwards.
@@ -175,16 +190,21 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Flushes what is due: rolled segments, and everything once `flush.ms` is over.
+    /// Flushes what is due: rolled segments, and everything once `flush.ms` is over. Leader epochs that changed go to
+    /// their file without waiting for the disk: created by thousands at a stop, these files would delay it.
     pub(in crate::log) fn flush_if_due(&self, now_ms: i64) -> Result<(), LogError> {
         if self.is_closed() || self.log_dir.is_offline() {
             return Ok(());
         }
-        let (rolled, active_base, last_flush_ms, dirty) = {
+        let (rolled, active_base, last_flush_ms, dirty, epochs_changed) = {
             let shared = self.shared.lock();
             let base = shared.active().base_offset();
-            (shared.recovery_point < base, base, shared.last_flush_ms, shared.log_end > shared.recovery_point)
+            let dirty = shared.log_end > shared.recovery_point;
+            (shared.recovery_point < base, base, shared.last_flush_ms, dirty, shared.epochs.is_dirty())
         };
+        if epochs_changed {
+            self.write_epochs(Sync::Later)?;
+        }
         if dirty && now_ms.saturating_sub(last_flush_ms) >= self.config().flush_ms {
             self.shared.lock().last_flush_ms = now_ms;
             self.flush()?;
