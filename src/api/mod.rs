@@ -12,6 +12,7 @@ mod table;
 mod topic_changes;
 mod zookeeper_offsets;
 
+pub mod alter_partition;
 pub mod api_versions;
 pub mod consumer_group;
 pub mod control;

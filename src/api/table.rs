@@ -86,6 +86,7 @@ apis! {
     37 "CreatePartitions" 0..=3 typed create_partitions::handle;
     42 "DeleteGroups" 0..=2 typed delete_groups::handle;
     47 "OffsetDelete" 0..=0 typed offset_delete::handle;
+    56 "AlterPartition" 0..=3 typed alter_partition::handle;
     60 "DescribeCluster" 0..=1 typed describe_cluster::handle;
     68 "ConsumerGroupHeartbeat" 0..=0 typed consumer_group::heartbeat;
     69 "ConsumerGroupDescribe" 0..=0 typed consumer_group::describe;

@@ -2,7 +2,7 @@
 //!
 //! Order per broker: LeaderAndIsr, then UpdateMetadata, then StopReplica (`AbstractControllerBrokerRequestBatch`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kafka_protocol::messages::leader_and_isr_request::{
@@ -31,10 +31,10 @@ const NO_EPOCH: i32 = -1;
 /// What to tell, by broker.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    leader_and_isr: HashMap<BrokerId, BTreeMap<TopicPartition, bool>>,
+    leader_and_isr: BTreeMap<BrokerId, BTreeMap<TopicPartition, bool>>,
     metadata: BTreeSet<TopicPartition>,
     metadata_for: BTreeSet<BrokerId>,
-    stop: HashMap<BrokerId, BTreeMap<TopicPartition, bool>>,
+    stop: BTreeMap<BrokerId, BTreeMap<TopicPartition, bool>>,
 }
 
 impl Batch {

@@ -1,7 +1,7 @@
 //! How the controller's requests reach brokers: one queue and one task for each broker, in order, retried until the
 //! broker answers or its registration goes.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,14 +74,14 @@ struct Lane {
 pub(super) struct Channels {
     channel: Arc<dyn BrokerChannel>,
     events: Arc<EventQueue>,
-    lanes: HashMap<BrokerId, Lane>,
+    lanes: BTreeMap<BrokerId, Lane>,
     /// The listener that brokers use among themselves.
     pub(super) inter_broker_listener: String,
 }
 
 impl Channels {
     pub(super) fn new(channel: Arc<dyn BrokerChannel>, events: Arc<EventQueue>, inter_broker_listener: String) -> Self {
-        Self { channel, events, lanes: HashMap::new(), inter_broker_listener }
+        Self { channel, events, lanes: BTreeMap::new(), inter_broker_listener }
     }
 
     /// Opens a queue for a broker, or a new one for a new life of it.

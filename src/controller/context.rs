@@ -1,6 +1,6 @@
 //! The cluster as the controller sees it: plain data and questions about it. Never does I/O.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -123,19 +123,50 @@ pub struct Context {
     pub brokers: BTreeMap<BrokerId, LiveBroker>,
     /// Those of them that asked to stop.
     pub shutting_down: BTreeSet<BrokerId>,
-    /// The topics.
-    pub topics: HashMap<Arc<str>, Topic>,
+    /// The topics, by name.
+    pub topics: BTreeMap<Arc<str>, Topic>,
+    names: HashMap<TopicId, Arc<str>>,
     /// Topics to be deleted.
-    pub topics_to_be_deleted: HashSet<Arc<str>>,
+    pub topics_to_be_deleted: BTreeSet<Arc<str>>,
     /// Those of them whose deletion was begun.
-    pub deletion_started: HashSet<Arc<str>>,
+    pub deletion_started: BTreeSet<Arc<str>>,
     /// Those of them that cannot be deleted until a broker or a log dir is back.
-    pub ineligible_for_deletion: HashSet<Arc<str>>,
+    pub ineligible_for_deletion: BTreeSet<Arc<str>>,
     /// Replicas in failed log dirs of live brokers.
-    pub offline_dirs: HashMap<BrokerId, HashSet<TopicPartition>>,
+    pub offline_dirs: BTreeMap<BrokerId, BTreeSet<TopicPartition>>,
 }
 
 impl Context {
+    /// What a controllership of that epoch starts with: nothing.
+    pub fn new(epoch: ControllerEpoch, epoch_zk_version: i32) -> Self {
+        Self { epoch, epoch_zk_version, ..Self::default() }
+    }
+
+    /// Notes a topic.
+    pub fn add_topic(&mut self, name: Arc<str>, topic: Topic) {
+        if !topic.id.is_nil() {
+            self.names.insert(topic.id, name.clone());
+        }
+        self.topics.insert(name, topic);
+    }
+
+    /// Forgets a topic.
+    pub fn remove_topic(&mut self, name: &str) {
+        if let Some(topic) = self.topics.remove(name) {
+            self.names.remove(&topic.id);
+        }
+    }
+
+    /// The name of the topic with that id.
+    pub fn topic_name(&self, id: TopicId) -> Option<&Arc<str>> {
+        self.names.get(&id)
+    }
+
+    /// Whether a broker is up and did not ask to stop (`ControllerContext.liveBrokerIds`).
+    pub fn is_live(&self, broker: BrokerId) -> bool {
+        self.brokers.contains_key(&broker) && !self.shutting_down.contains(&broker)
+    }
+
     /// A partition.
     pub fn partition(&self, tp: &TopicPartition) -> Option<&Partition> {
         self.topics.get(&tp.topic)?.partitions.get(&tp.partition)
@@ -166,9 +197,7 @@ impl Context {
 
     /// Whether a replica's broker is up, not stopping, and its log dir has not failed.
     pub fn is_replica_online(&self, broker: BrokerId, tp: &TopicPartition) -> bool {
-        self.brokers.contains_key(&broker)
-            && !self.shutting_down.contains(&broker)
-            && !self.offline_dirs.get(&broker).is_some_and(|dirs| dirs.contains(tp))
+        self.is_live(broker) && !self.offline_dirs.get(&broker).is_some_and(|dirs| dirs.contains(tp))
     }
 
     /// The replicas of `tp` that could serve.

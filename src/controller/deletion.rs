@@ -178,7 +178,7 @@ impl Controller {
 
     async fn complete_deletion(&mut self, topic: &Arc<str>) -> Result<(), ControllerError> {
         self.store.delete_topic(&self.ctx, topic).await?;
-        self.ctx.topics.remove(topic);
+        self.ctx.remove_topic(topic);
         self.ctx.topics_to_be_deleted.remove(topic);
         self.ctx.deletion_started.remove(topic);
         self.ctx.ineligible_for_deletion.remove(topic);

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::channels::{ControlRequest, ControlResponse};
+use super::requests::Request;
 use crate::base::ids::{BrokerEpoch, BrokerId, ControllerEpoch};
 
 /// Something that happened. Events without a payload of their own stand at most once in the queue: their handlers read
@@ -45,6 +46,8 @@ pub(super) enum Event {
         /// What it answered.
         response: ControlResponse,
     },
+    /// A broker or a client asks. Dropped unanswered by a controller that is not active.
+    Request(Request),
     /// Stop: resign and end the loop.
     Shutdown,
 }
@@ -54,16 +57,18 @@ impl Event {
         match (self, other) {
             (Self::PartitionModification(a), Self::PartitionModification(b)) => a == b,
             (Self::BrokerModification(a), Self::BrokerModification(b)) => a == b,
-            (Self::Response { .. }, _) | (_, Self::Response { .. }) => false,
+            (Self::Response { .. } | Self::Request(_), _) | (_, Self::Response { .. } | Self::Request(_)) => false,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }
 }
 
-/// The queue. Bounded by its contents: one of each event per topic or broker, one response per request under way.
+/// The queue. Bounded by its contents: one of each event per topic or broker, one response per request under way, one
+/// request per connection.
 #[derive(Default)]
 pub(super) struct EventQueue {
     events: Mutex<VecDeque<Event>>, // pushed from watch callbacks and channel tasks, taken by the loop
+    closed: AtomicBool,             // set under the lock, once the loop has ended
     arrived: Notify,
 }
 
@@ -71,6 +76,9 @@ impl EventQueue {
     /// Adds an event, unless it says nothing that a queued one does not say. What ends a controllership goes first.
     pub(super) fn push(&self, event: Event) {
         let mut events = self.events.lock();
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
         if events.iter().any(|queued| queued.is_same_as(&event)) {
             return;
         }
@@ -80,6 +88,13 @@ impl EventQueue {
         }
         drop(events);
         self.arrived.notify_one();
+    }
+
+    /// Drops what is queued, and what comes after: the loop has ended, and who asked shall not wait.
+    pub(super) fn close(&self) {
+        let mut events = self.events.lock();
+        self.closed.store(true, Ordering::Relaxed);
+        events.clear();
     }
 
     /// Takes the next event.

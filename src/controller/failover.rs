@@ -43,7 +43,7 @@ impl Controller {
         let mut nodes = self.store.topic_nodes(&names).await?;
         self.assign_topic_ids(&mut nodes).await?;
         for (name, node) in nodes {
-            self.ctx.topics.insert(name.into(), new_topic(node));
+            self.ctx.add_topic(name.into(), new_topic(node));
         }
         self.read_leaders().await?;
         self.read_deletions().await?;

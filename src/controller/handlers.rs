@@ -1,6 +1,6 @@
 //! What the active controller does about each event.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kafka_protocol::messages::{LeaderAndIsrRequest, LeaderAndIsrResponse};
@@ -31,6 +31,7 @@ impl Controller {
             Event::Response { broker, epoch, request, response } => {
                 self.on_response(broker, epoch, *request, response).await
             }
+            Event::Request(request) => self.on_request(request).await,
             Event::Elect | Event::Reload | Event::SessionExpired | Event::Shutdown => Ok(()),
         }
     }
@@ -78,7 +79,7 @@ impl Controller {
         self.replicas_online(&replicas, &mut batch);
         self.bring_leaderless_online(&mut batch).await?;
         self.send(batch);
-        let topics: HashSet<Arc<str>> = replicas.iter().map(|(tp, _)| tp.topic.clone()).collect();
+        let topics: BTreeSet<Arc<str>> = replicas.iter().map(|(tp, _)| tp.topic.clone()).collect();
         self.ctx.ineligible_for_deletion.retain(|topic| !topics.contains(topic));
         self.resume_deletions().await
     }
@@ -122,11 +123,11 @@ impl Controller {
     }
 
     async fn on_topic_change(&mut self) -> Result<(), ControllerError> {
-        let names: HashSet<String> = self.store.topics().await?.into_iter().collect();
+        let names: BTreeSet<String> = self.store.topics().await?.into_iter().collect();
         let gone: Vec<Arc<str>> = self.ctx.topics.keys().filter(|t| !names.contains(t.as_ref())).cloned().collect();
         let new: Vec<String> = names.into_iter().filter(|name| !self.ctx.topics.contains_key(name.as_str())).collect();
         for topic in gone {
-            self.ctx.topics.remove(&topic);
+            self.ctx.remove_topic(&topic);
         }
         if new.is_empty() {
             return Ok(());
@@ -136,7 +137,7 @@ impl Controller {
         let mut partitions = Vec::new();
         for (name, node) in nodes {
             info!("new topic {name} with {} partitions", node.partitions.len());
-            self.ctx.topics.insert(name.as_str().into(), new_topic(node));
+            self.ctx.add_topic(name.as_str().into(), new_topic(node));
             partitions.extend(self.ctx.partitions_of(&name));
         }
         self.on_new_partitions(partitions).await

@@ -7,6 +7,7 @@
 //!
 //! Follows `kafka.controller` of Kafka 3.9 in names and in what brokers and ZooKeeper see.
 
+mod alter_partition;
 pub mod batch;
 pub mod channels;
 pub mod context;
@@ -17,6 +18,7 @@ mod failover;
 mod handlers;
 mod partition_sm;
 mod replica_sm;
+mod requests;
 mod run;
 mod store;
 

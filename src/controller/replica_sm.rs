@@ -84,7 +84,7 @@ impl Controller {
         });
         // One round per replica of the same partition: each changes the state the next one starts from.
         while !leaving.is_empty() {
-            let mut seen = std::collections::HashSet::new();
+            let mut seen = std::collections::BTreeSet::new();
             let (round, later): (Vec<_>, Vec<_>) = leaving.into_iter().partition(|(tp, _)| seen.insert(tp.clone()));
             leaving = later;
             let tps: Vec<_> = round.iter().map(|(tp, _)| tp.clone()).collect();

@@ -37,6 +37,20 @@ pub struct ControllerConfig {
     pub feature_version: Option<i32>,
 }
 
+impl ControllerConfig {
+    /// Kafka's defaults for a broker of the newest version.
+    pub fn new(broker_id: BrokerId) -> Self {
+        Self {
+            broker_id,
+            delete_topic_enable: true,
+            unclean_leader_election_enable: false,
+            inter_broker_listener: "PLAINTEXT".into(),
+            use_topic_ids: true,
+            feature_version: Some(2),
+        }
+    }
+}
+
 /// The controller of this broker, active or not.
 pub(super) struct Controller {
     pub(super) config: ControllerConfig,
@@ -62,6 +76,7 @@ pub fn start(
     tokio::spawn(async move {
         loop {
             let news = tokio::select! {
+                biased;
                 changed = registered.changed() => changed.map(|()| Some(Event::Elect)),
                 changed = state.changed() => changed.map(|()| match *state.borrow_and_update() {
                     SessionState::Open { .. } => None,
@@ -92,6 +107,7 @@ impl Controller {
                     self.store.resign(&self.ctx).await;
                 }
                 self.resign("the broker stops");
+                self.handle.queue.close();
                 return;
             }
             match self.handle_event(event).await {
@@ -160,7 +176,7 @@ impl Controller {
 
     async fn become_controller(&mut self, elected: Elected) -> Result<(), ControllerError> {
         self.channels.clear();
-        self.ctx = Context { epoch: elected.epoch, epoch_zk_version: elected.epoch_zk_version, ..Context::default() };
+        self.ctx = Context::new(elected.epoch, elected.epoch_zk_version);
         let status = &self.handle.status;
         status.controller.store(self.config.broker_id.get(), Ordering::Release);
         status.epoch.store(elected.epoch.get(), Ordering::Release);

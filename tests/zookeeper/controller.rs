@@ -56,14 +56,7 @@ async fn broker(to: &str) -> (ZkClient, Arc<Yes>, ControllerHandle) {
     let info = BrokerInfo::new(BrokerId(0), vec![Endpoint::plaintext("127.0.0.1", 9092)], 0);
     let registration = Arc::new(Registration::new(zk.clone(), info, None, Arc::new(SystemClock)));
     registration.register().await.expect("a registration");
-    let config = ControllerConfig {
-        broker_id: BrokerId(0),
-        delete_topic_enable: true,
-        unclean_leader_election_enable: false,
-        inter_broker_listener: "PLAINTEXT".into(),
-        use_topic_ids: true,
-        feature_version: Some(2),
-    };
+    let config = ControllerConfig::new(BrokerId(0));
     let yes = Arc::new(Yes::default());
     let (handle, _) = start(config, zk.clone(), registration.epoch(), yes.clone(), Arc::new(SystemClock));
     (zk, yes, handle)
