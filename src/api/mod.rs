@@ -12,10 +12,12 @@ mod table;
 mod topic_changes;
 mod zookeeper_offsets;
 
+pub mod allocate_producer_ids;
 pub mod alter_partition;
 pub mod api_versions;
 pub mod consumer_group;
 pub mod control;
+pub mod controlled_shutdown;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;
@@ -24,6 +26,7 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
+pub mod elect_leaders;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
@@ -37,6 +40,7 @@ pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
 pub mod produce;
+pub mod reassignments;
 pub mod sync_group;
 
 pub use call::Call;

@@ -68,6 +68,7 @@ apis! {
     4 "LeaderAndIsr" 0..=7 typed control::leader_and_isr;
     5 "StopReplica" 0..=4 typed control::stop_replica;
     6 "UpdateMetadata" 0..=8 typed control::update_metadata;
+    7 "ControlledShutdown" 0..=3 typed controlled_shutdown::handle;
     8 "OffsetCommit" 0..=9 typed offset_commit::handle;
     9 "OffsetFetch" 0..=9 typed offset_fetch::handle;
     10 "FindCoordinator" 0..=6 typed find_coordinator::handle;
@@ -85,9 +86,13 @@ apis! {
     35 "DescribeLogDirs" 0..=4 typed describe_log_dirs::handle;
     37 "CreatePartitions" 0..=3 typed create_partitions::handle;
     42 "DeleteGroups" 0..=2 typed delete_groups::handle;
+    43 "ElectLeaders" 0..=2 typed elect_leaders::handle;
+    45 "AlterPartitionReassignments" 0..=0 typed reassignments::alter;
+    46 "ListPartitionReassignments" 0..=0 typed reassignments::list;
     47 "OffsetDelete" 0..=0 typed offset_delete::handle;
     56 "AlterPartition" 0..=3 typed alter_partition::handle;
     60 "DescribeCluster" 0..=1 typed describe_cluster::handle;
+    67 "AllocateProducerIds" 0..=0 typed allocate_producer_ids::handle;
     68 "ConsumerGroupHeartbeat" 0..=0 typed consumer_group::heartbeat;
     69 "ConsumerGroupDescribe" 0..=0 typed consumer_group::describe;
 }

@@ -106,9 +106,9 @@ broker_keys! {
     delete_topic_enable: bool = "delete.topic.enable", Boolean "true", Any, High ReadOnly, "Whether topics may be deleted.";
     num_partitions: i32 = "num.partitions", Int "1", AtLeast(1), Medium ReadOnly, "Partitions of a topic created without a number.";
     default_replication_factor: i32 = "default.replication.factor", Int "1", Any, Medium ReadOnly, "Replicas of a topic created without a number.";
-    auto_leader_rebalance_enable: bool = "auto.leader.rebalance.enable", Boolean "true", Any, High ReadOnly NotYet, "Whether leadership returns to preferred replicas by itself.";
-    leader_imbalance_check_interval_seconds: i64 = "leader.imbalance.check.interval.seconds", Long "300", AtLeast(1), High ReadOnly NotYet, "How often that is checked.";
-    leader_imbalance_per_broker_percentage: i32 = "leader.imbalance.per.broker.percentage", Int "10", Any, High ReadOnly NotYet, "The share of partitions of a broker that may be led elsewhere before it acts.";
+    auto_leader_rebalance_enable: bool = "auto.leader.rebalance.enable", Boolean "true", Any, High ReadOnly, "Whether leadership returns to preferred replicas by itself.";
+    leader_imbalance_check_interval_seconds: i64 = "leader.imbalance.check.interval.seconds", Long "300", AtLeast(1), High ReadOnly, "How often that is checked.";
+    leader_imbalance_per_broker_percentage: i32 = "leader.imbalance.per.broker.percentage", Int "10", Any, High ReadOnly, "The share of partitions of a broker that may be led elsewhere before it acts.";
     unclean_leader_election_enable: bool = "unclean.leader.election.enable", Boolean "false", Any, High ClusterWide, "Whether a replica outside the ISR may lead as a last resort, at the cost of records.";
     min_insync_replicas: i32 = "min.insync.replicas", Int "1", AtLeast(1), High ClusterWide, "Replicas that must have a record before acks=all is answered.";
     message_max_bytes: i32 = "message.max.bytes", Int "1048588", AtLeast(0), High ClusterWide, "The largest batch that is taken.";

@@ -74,7 +74,8 @@ impl Controller {
         let mut batch = Batch::default();
         batch.add_metadata(self.ctx.brokers.keys().copied().collect::<Vec<_>>(), changed);
         self.send(batch);
-        Ok(())
+        let answered_well = outcomes.into_iter().filter(|(_, outcome)| outcome.is_ok()).map(|(tp, _)| tp);
+        self.complete_grown(answered_well.collect()).await
     }
 
     /// Writes what was accepted; returns the partitions that changed.

@@ -221,6 +221,12 @@ impl Context {
         self.topics_to_be_deleted.contains(topic)
     }
 
+    /// Whether a reassignment of any partition of a topic is under way.
+    pub fn is_being_reassigned(&self, topic: &str) -> bool {
+        let topic = self.topics.get(topic);
+        topic.is_some_and(|topic| topic.partitions.values().any(|p| p.assignment.is_being_reassigned()))
+    }
+
     /// Notes a partition's new leader and ISR.
     pub fn set_leadership(&mut self, tp: &TopicPartition, leader_and_isr: LeaderAndIsr) {
         let controller_epoch = self.epoch;

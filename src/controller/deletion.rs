@@ -1,7 +1,8 @@
 //! Deletion of topics, which outlives the deaths of brokers and controllers (`TopicDeletionManager`).
 //!
 //! A topic is marked in `/admin/delete_topics`; every replica is stopped, then deleted; when all have answered, the
-//! topic's nodes go, the mark last. A topic with a replica that cannot be reached waits until its broker is back.
+//! topic's nodes go, the mark last. A topic with a replica that cannot be reached waits until its broker is back, and one
+//! that is being reassigned until that is done.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -50,7 +51,8 @@ impl Controller {
         }
         let mut batch = Batch::default();
         for topic in &topics {
-            if self.ctx.is_to_be_deleted(topic) && !self.ctx.ineligible_for_deletion.contains(topic) {
+            let waits = self.ctx.ineligible_for_deletion.contains(topic) || self.ctx.is_being_reassigned(topic);
+            if self.ctx.is_to_be_deleted(topic) && !waits {
                 self.begin_deletion(topic);
                 self.delete_replicas(topic, &mut batch).await?;
             }
@@ -139,6 +141,10 @@ impl Controller {
         let mut failed = Vec::new();
         let mut topics = BTreeSet::new();
         for (tp, code) in answers.filter(|(tp, _)| deleted(tp)) {
+            // A reassignment does not wait for the replicas that it took away.
+            if !self.ctx.is_to_be_deleted(&tp.topic) {
+                continue;
+            }
             topics.insert(tp.topic.clone());
             match code {
                 ErrorCode::None if !refused => {

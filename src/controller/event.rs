@@ -35,6 +35,14 @@ pub(super) enum Event {
     IsrChangeNotification,
     /// Brokers lost log dirs.
     LogDirFailure,
+    /// `/admin/preferred_replica_election` came or went.
+    PreferredElection,
+    /// It is time to look whether leaderships are balanced.
+    AutoRebalance,
+    /// Replicas out of sync may lead this topic from now on.
+    UncleanElectionEnabled(Arc<str>),
+    /// `/admin/reassign_partitions` came, changed or went.
+    Reassignment,
     /// A broker answered.
     Response {
         /// Who.
@@ -55,7 +63,8 @@ pub(super) enum Event {
 impl Event {
     fn is_same_as(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::PartitionModification(a), Self::PartitionModification(b)) => a == b,
+            (Self::PartitionModification(a), Self::PartitionModification(b))
+            | (Self::UncleanElectionEnabled(a), Self::UncleanElectionEnabled(b)) => a == b,
             (Self::BrokerModification(a), Self::BrokerModification(b)) => a == b,
             (Self::Response { .. } | Self::Request(_), _) | (_, Self::Response { .. } | Self::Request(_)) => false,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),

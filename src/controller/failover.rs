@@ -30,7 +30,10 @@ impl Controller {
         self.announce(&online, &mut batch);
         self.bring_leaderless_online(&mut batch).await?;
         self.send(batch);
-        self.resume_deletions().await
+        self.resume_reassignments(|_| true).await?;
+        self.on_reassignment_node().await?;
+        self.resume_deletions().await?;
+        self.on_preferred_election().await
     }
 
     /// Reads brokers, topics, partitions and deletions, all watched.

@@ -28,6 +28,10 @@ impl Controller {
             Event::TopicDeletion => self.on_topic_deletion().await,
             Event::IsrChangeNotification => self.on_isr_change().await,
             Event::LogDirFailure => self.on_log_dir_event().await,
+            Event::PreferredElection => self.on_preferred_election().await,
+            Event::AutoRebalance => self.on_auto_rebalance().await,
+            Event::UncleanElectionEnabled(topic) => self.on_unclean_election_enabled(&topic).await,
+            Event::Reassignment => self.on_reassignment_node().await,
             Event::Response { broker, epoch, request, response } => {
                 self.on_response(broker, epoch, *request, response).await
             }
@@ -81,6 +85,7 @@ impl Controller {
         self.send(batch);
         let topics: BTreeSet<Arc<str>> = replicas.iter().map(|(tp, _)| tp.topic.clone()).collect();
         self.ctx.ineligible_for_deletion.retain(|topic| !topics.contains(topic));
+        self.resume_reassignments(|assignment| assignment.target_replicas().iter().any(|id| come.contains(id))).await?;
         self.resume_deletions().await
     }
 
@@ -174,7 +179,7 @@ impl Controller {
             }
         }
         let mut batch = Batch::default();
-        self.bring_online(partitions.clone(), None, &mut batch).await?;
+        self.bring_online(partitions.clone(), &mut batch).await?;
         for tp in &partitions {
             for broker in self.ctx.online_replicas(tp) {
                 self.ctx.move_replica(&(tp.clone(), broker), ReplicaState::Online);
@@ -195,9 +200,10 @@ impl Controller {
             }
         }
         let mut batch = Batch::default();
-        batch.add_metadata(self.ctx.brokers.keys().copied().collect::<Vec<_>>(), partitions);
+        batch.add_metadata(self.ctx.brokers.keys().copied().collect::<Vec<_>>(), partitions.clone());
         self.send(batch);
-        self.store.delete_nodes(&self.ctx, &paths).await
+        self.store.delete_nodes(&self.ctx, &paths).await?;
+        self.complete_grown(partitions).await
     }
 
     /// A broker that lost a log dir is told all of its replicas' roles again: its answer says which of them it has lost.

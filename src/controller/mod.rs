@@ -13,18 +13,25 @@ pub mod channels;
 pub mod context;
 mod deletion;
 pub mod election;
+mod elections;
 pub mod event;
 mod failover;
 mod handlers;
 mod partition_sm;
+mod producer_ids;
+mod reassignment;
 mod replica_sm;
 mod requests;
 mod run;
+mod shutdown;
 mod store;
+mod store_admin;
 
 pub use channels::{BrokerChannel, ControlRequest, ControlResponse};
+pub use elections::ElectionType;
 pub use event::ControllerHandle;
-pub use run::{ControllerConfig, start};
+pub use requests::{Outcome, Outcomes};
+pub use run::{ControllerConfig, Rebalance, start};
 
 #[cfg(test)]
 mod tests;

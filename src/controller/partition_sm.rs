@@ -1,6 +1,6 @@
 //! The states of partitions: created, given leaders, taken offline, forgotten (`ZkPartitionStateMachine`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
@@ -11,7 +11,7 @@ use super::election::{self, Candidates, Reason};
 use super::run::Controller;
 use super::store::ControllerError;
 use crate::base::ids::{BrokerId, TopicPartition};
-use crate::zk::znodes::topics::LeaderAndIsr;
+use crate::zk::znodes::topics::{LeaderAndIsr, PartitionState as LeaderState};
 
 /// How often a state that a leader changed meanwhile is read and elected anew.
 const MAX_ELECTION_ROUNDS: usize = 10;
@@ -44,6 +44,16 @@ impl Context {
         }
     }
 
+    /// The replicas that may be elected, and that are told of it: a broker that is stopping takes part in its own
+    /// replacement.
+    fn candidates(&self, tp: &TopicPartition, reason: Option<Reason>) -> Vec<BrokerId> {
+        if reason != Some(Reason::ControlledShutdown) {
+            return self.online_replicas(tp);
+        }
+        let replicas = self.partition(tp).into_iter().flat_map(|partition| &partition.assignment.replicas);
+        replicas.copied().filter(|id| self.brokers.contains_key(id)).collect()
+    }
+
     /// The partitions without a leader that are not on their way out.
     pub(super) fn leaderless_partitions(&self) -> Vec<TopicPartition> {
         let leaderless = |state| matches!(state, PartitionState::New | PartitionState::Offline);
@@ -59,19 +69,25 @@ impl Controller {
     pub(super) async fn bring_online(
         &mut self,
         partitions: Vec<TopicPartition>,
-        reason: Option<Reason>,
         batch: &mut Batch,
     ) -> Result<(), ControllerError> {
         let is_new = |tp: &TopicPartition| self.ctx.partition(tp).is_some_and(|p| p.state == PartitionState::New);
         let (new, known): (Vec<_>, Vec<_>) = partitions.into_iter().partition(is_new);
         self.initialize_leaders(new, batch).await?;
-        self.elect_leaders(known, reason, batch).await
+        self.elect_leaders(known, None, batch).await.map(drop)
     }
 
     /// Brings every partition online that has no leader.
     pub(super) async fn bring_leaderless_online(&mut self, batch: &mut Batch) -> Result<(), ControllerError> {
         let partitions = self.ctx.leaderless_partitions();
-        self.bring_online(partitions, None, batch).await
+        self.bring_online(partitions, batch).await
+    }
+
+    /// Brings those of a topic online that have no leader (`triggerOnlinePartitionStateChange`).
+    pub(super) async fn bring_topic_online(&mut self, topic: &str, batch: &mut Batch) -> Result<(), ControllerError> {
+        let mut partitions = self.ctx.leaderless_partitions();
+        partitions.retain(|tp| &*tp.topic == topic);
+        self.bring_online(partitions, batch).await
     }
 
     async fn initialize_leaders(&mut self, new: Vec<TopicPartition>, batch: &mut Batch) -> Result<(), ControllerError> {
@@ -97,44 +113,71 @@ impl Controller {
         Ok(())
     }
 
-    /// `reason` is `None` for an offline election, where whether an unclean one is allowed depends on the topic.
-    async fn elect_leaders(
+    /// Elects leaders and tells who was elected. `reason` is `None` for an offline election, where whether an unclean one
+    /// is allowed depends on the topic.
+    ///
+    /// The first round goes by what the controller knows: what someone else wrote since fails on the partition epoch and
+    /// is read for the next round, as is every partition for which nobody could be elected.
+    pub(super) async fn elect_leaders(
         &mut self,
         mut partitions: Vec<TopicPartition>,
         reason: Option<Reason>,
         batch: &mut Batch,
-    ) -> Result<(), ControllerError> {
-        for _ in 0..MAX_ELECTION_ROUNDS {
+    ) -> Result<BTreeMap<TopicPartition, BrokerId>, ControllerError> {
+        let mut leaders = BTreeMap::new();
+        for round in 0..MAX_ELECTION_ROUNDS {
             if partitions.is_empty() {
-                return Ok(());
+                return Ok(leaders);
             }
-            let elected = self.elect_round(&partitions, reason).await?;
+            let states = match round {
+                0 => self.known_states(&partitions).await?,
+                _ => self.store.states(&partitions).await?,
+            };
+            let (elected, undecided) = self.elect_round(&partitions, states, reason, round > 0).await?;
             let updated = self.store.update_states(&self.ctx, elected).await?;
             for (tp, state) in updated.done {
                 info!("{tp} is led by {} in epoch {}, ISR {:?}", state.leader, state.leader_epoch, state.isr);
+                leaders.insert(tp.clone(), state.leader);
                 self.ctx.set_leadership(&tp, state);
                 self.ctx.move_partition(&tp, PartitionState::Online);
-                let live = self.ctx.online_replicas(&tp);
-                batch.add_leader_and_isr(&live, &tp, false, &self.ctx);
+                let told = self.ctx.candidates(&tp, reason);
+                batch.add_leader_and_isr(&told, &tp, false, &self.ctx);
             }
             partitions = updated.stale;
+            if round == 0 {
+                partitions.extend(undecided);
+            }
         }
-        error!("gave up electing leaders for {} partitions whose states keep changing", partitions.len());
-        Ok(())
+        if !partitions.is_empty() {
+            error!("gave up electing leaders for {} partitions whose states keep changing", partitions.len());
+        }
+        Ok(leaders)
     }
 
+    /// What the controller knows of these partitions; read from ZooKeeper if it does not know all of them.
+    async fn known_states(&self, tps: &[TopicPartition]) -> Result<Vec<Option<LeaderState>>, ControllerError> {
+        let known = |tp| Some(Some(self.ctx.partition(tp)?.leadership.clone()?));
+        match tps.iter().map(known).collect::<Option<Vec<_>>>() {
+            Some(states) => Ok(states),
+            None => Ok(self.store.states(tps).await?),
+        }
+    }
+
+    /// What to write, and for which partitions nobody may lead. Nobody out of sync is elected unless the states are
+    /// `fresh`.
     async fn elect_round(
-        &mut self,
+        &self,
         partitions: &[TopicPartition],
+        states: Vec<Option<LeaderState>>,
         reason: Option<Reason>,
-    ) -> Result<Vec<(TopicPartition, LeaderAndIsr)>, ControllerError> {
-        let states = self.store.states(partitions).await?;
+        fresh: bool,
+    ) -> Result<(Vec<(TopicPartition, LeaderAndIsr)>, Vec<TopicPartition>), ControllerError> {
         let unclean = match reason {
-            None => self.unclean_allowed(partitions, &states).await?,
-            Some(_) => HashMap::new(),
+            None if fresh => self.unclean_allowed(partitions, &states).await?,
+            _ => HashMap::new(),
         };
         let shutting_down: Vec<BrokerId> = self.ctx.shutting_down.iter().copied().collect();
-        let mut elected = Vec::new();
+        let (mut elected, mut undecided) = (Vec::new(), Vec::new());
         for (tp, state) in partitions.iter().zip(states) {
             let Some(state) = state else {
                 warn!("{tp} has no state in ZooKeeper, no leader can be elected");
@@ -144,12 +187,8 @@ impl Controller {
                 return Err(ControllerError::Moved);
             }
             let Some(partition) = self.ctx.partition(tp) else { continue };
-            let mut live = self.ctx.online_replicas(tp);
+            let live = self.ctx.candidates(tp, reason);
             let reason = reason.unwrap_or(Reason::Offline { unclean: unclean.get(&tp.topic).is_some_and(|u| *u) });
-            if reason == Reason::ControlledShutdown {
-                let replicas = partition.assignment.replicas.iter().copied();
-                live = replicas.filter(|id| self.ctx.brokers.contains_key(id)).collect();
-            }
             let replicas = match reason {
                 Reason::Reassignment => partition.assignment.target_replicas(),
                 _ => partition.assignment.replicas.clone(),
@@ -157,20 +196,56 @@ impl Controller {
             let candidates = Candidates { replicas: &replicas, live: &live, shutting_down: &shutting_down };
             match election::elect(&state.leader_and_isr, candidates, reason) {
                 Some(state) => elected.push((tp.clone(), state)),
-                None => warn!(
-                    "no replica of {tp} may lead: replicas {replicas:?}, alive {live:?}, in sync {:?}",
-                    state.leader_and_isr.isr
-                ),
+                None => undecided.push(tp.clone()),
+            }
+            if fresh && undecided.last() == Some(tp) {
+                let isr = state.leader_and_isr.isr;
+                warn!("no replica of {tp} may lead: replicas {replicas:?}, alive {live:?}, in sync {isr:?}");
             }
         }
-        Ok(elected)
+        Ok((elected, undecided))
+    }
+
+    /// Writes what `change` makes of each partition's state and notes it; returns the partitions that changed. Starts
+    /// from what the controller knows, and reads again what someone else changed meanwhile.
+    pub(super) async fn change_states(
+        &mut self,
+        mut tps: Vec<TopicPartition>,
+        change: impl Fn(&TopicPartition, &LeaderAndIsr) -> Option<LeaderAndIsr>,
+    ) -> Result<Vec<TopicPartition>, ControllerError> {
+        let mut changed = Vec::new();
+        for round in 0..MAX_ELECTION_ROUNDS {
+            if tps.is_empty() {
+                return Ok(changed);
+            }
+            let states = match round {
+                0 => self.known_states(&tps).await?,
+                _ => self.store.states(&tps).await?,
+            };
+            let mut adjusted = Vec::new();
+            for (tp, state) in tps.iter().zip(states) {
+                let Some(state) = state else { continue };
+                if state.controller_epoch > self.ctx.epoch {
+                    return Err(ControllerError::Moved);
+                }
+                adjusted.extend(change(tp, &state.leader_and_isr).map(|state| (tp.clone(), state)));
+            }
+            let updated = self.store.update_states(&self.ctx, adjusted).await?;
+            for (tp, state) in updated.done {
+                self.ctx.set_leadership(&tp, state);
+                changed.push(tp);
+            }
+            tps = updated.stale;
+        }
+        error!("gave up changing {} partitions whose states keep changing", tps.len());
+        Ok(changed)
     }
 
     /// Asked only for partitions of whose ISR nobody is alive.
     async fn unclean_allowed(
         &self,
         partitions: &[TopicPartition],
-        states: &[Option<crate::zk::znodes::topics::PartitionState>],
+        states: &[Option<LeaderState>],
     ) -> Result<HashMap<Arc<str>, bool>, ControllerError> {
         let mut topics: Vec<Arc<str>> = Vec::new();
         for (tp, state) in partitions.iter().zip(states) {

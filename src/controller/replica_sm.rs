@@ -1,5 +1,8 @@
 //! The states of replicas: told their role, taken out of the ISR, stopped, deleted (`ZkReplicaStateMachine`).
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use tracing::error;
 
 use super::batch::Batch;
@@ -84,24 +87,16 @@ impl Controller {
         });
         // One round per replica of the same partition: each changes the state the next one starts from.
         while !leaving.is_empty() {
-            let mut seen = std::collections::BTreeSet::new();
-            let (round, later): (Vec<_>, Vec<_>) = leaving.into_iter().partition(|(tp, _)| seen.insert(tp.clone()));
-            leaving = later;
-            let tps: Vec<_> = round.iter().map(|(tp, _)| tp.clone()).collect();
-            let states = self.store.states(&tps).await?;
-            let mut adjusted = Vec::new();
-            for ((tp, broker), state) in round.into_iter().zip(states) {
-                let Some(state) = state else { continue };
-                if state.controller_epoch > self.ctx.epoch {
-                    return Err(ControllerError::Moved);
+            let mut round = BTreeMap::new();
+            leaving.retain(|(tp, broker)| match round.entry(tp.clone()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(*broker);
+                    false
                 }
-                if let Some(state) = without_replica(&state.leader_and_isr, broker) {
-                    adjusted.push((tp, state));
-                }
-            }
-            let updated = self.store.update_states(&self.ctx, adjusted).await?;
-            for (tp, state) in updated.done {
-                self.ctx.set_leadership(&tp, state);
+                Entry::Occupied(_) => true,
+            });
+            let without = |tp: &TopicPartition, state: &LeaderAndIsr| without_replica(state, *round.get(tp)?);
+            for tp in self.change_states(round.keys().cloned().collect(), without).await? {
                 let live = self.ctx.online_replicas(&tp);
                 batch.add_leader_and_isr(&live, &tp, false, &self.ctx);
             }

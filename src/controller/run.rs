@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::channels::{BrokerChannel, Channels};
@@ -17,6 +18,8 @@ use crate::zk::{SessionState, ZkClient, ZkError};
 
 /// Wait before everything is read anew after an error that said nothing definite.
 const RELOAD_BACKOFF: Duration = Duration::from_millis(200);
+/// When a new controller first looks whether leaderships are balanced (`KafkaController.onControllerFailover`).
+const FIRST_REBALANCE: Duration = Duration::from_secs(5);
 /// How often an election is tried when nobody knows who won.
 const MAX_ELECTION_ATTEMPTS: usize = 10;
 
@@ -33,8 +36,19 @@ pub struct ControllerConfig {
     pub inter_broker_listener: String,
     /// Whether topics get ids: IBP 2.8 and later.
     pub use_topic_ids: bool,
+    /// `auto.leader.rebalance.enable` and what belongs to it; `None` if it is off.
+    pub rebalance: Option<Rebalance>,
     /// The version of `/feature`: 2 from IBP 3.3, 1 from 2.7, `None` before.
     pub feature_version: Option<i32>,
+}
+
+/// When leaderships go back to preferred replicas by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rebalance {
+    /// How often is looked, `leader.imbalance.check.interval.seconds`.
+    pub interval: Duration,
+    /// `leader.imbalance.per.broker.percentage`.
+    pub percentage: i32,
 }
 
 impl ControllerConfig {
@@ -46,6 +60,7 @@ impl ControllerConfig {
             unclean_leader_election_enable: false,
             inter_broker_listener: "PLAINTEXT".into(),
             use_topic_ids: true,
+            rebalance: Some(Rebalance { interval: Duration::from_secs(300), percentage: 10 }),
             feature_version: Some(2),
         }
     }
@@ -59,6 +74,7 @@ pub(super) struct Controller {
     pub(super) channels: Channels,
     pub(super) handle: ControllerHandle,
     clock: Arc<dyn Clock>,
+    next_rebalance: Instant,
 }
 
 /// Starts the loop. It stands for election whenever `registered` tells of a new registration of this broker, and
@@ -92,7 +108,8 @@ pub fn start(
     });
     let store = Store::new(zk, handle.queue.clone());
     let channels = Channels::new(channel, handle.queue.clone(), config.inter_broker_listener.clone());
-    let controller = Controller { config, ctx: Context::default(), store, channels, handle: handle.clone(), clock };
+    let (ctx, next_rebalance) = (Context::default(), Instant::now());
+    let controller = Controller { config, ctx, store, channels, handle: handle.clone(), clock, next_rebalance };
     handle.queue.push(Event::Elect);
     let task = tokio::spawn(controller.run());
     (handle, task)
@@ -101,7 +118,7 @@ pub fn start(
 impl Controller {
     async fn run(mut self) {
         loop {
-            let event = self.handle.queue.next().await;
+            let event = self.next_event().await;
             if matches!(event, Event::Shutdown) {
                 if self.is_active() {
                     self.store.resign(&self.ctx).await;
@@ -125,6 +142,19 @@ impl Controller {
                     tokio::time::sleep(RELOAD_BACKOFF).await;
                     self.handle.queue.push(Event::Reload);
                 }
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let rebalance = self.config.rebalance.filter(|_| self.is_active());
+        let Some(rebalance) = rebalance else { return self.handle.queue.next().await };
+        tokio::select! {
+            biased;
+            event = self.handle.queue.next() => event,
+            () = tokio::time::sleep_until(self.next_rebalance) => {
+                self.next_rebalance = Instant::now() + rebalance.interval;
+                Event::AutoRebalance
             }
         }
     }
@@ -181,6 +211,8 @@ impl Controller {
         status.controller.store(self.config.broker_id.get(), Ordering::Release);
         status.epoch.store(elected.epoch.get(), Ordering::Release);
         status.active.store(true, Ordering::Release);
+        let interval = self.config.rebalance.map_or(FIRST_REBALANCE, |rebalance| rebalance.interval);
+        self.next_rebalance = Instant::now() + FIRST_REBALANCE.min(interval);
         info!("broker {} is the controller, epoch {}", self.config.broker_id, elected.epoch);
         self.on_failover().await
     }

@@ -42,8 +42,8 @@ pub(super) struct Updated {
 
 /// ZooKeeper for the controller.
 pub(super) struct Store {
-    zk: ZkClient,
-    sink: WatchSink,
+    pub(super) zk: ZkClient,
+    pub(super) sink: WatchSink,
 }
 
 impl Store {
@@ -60,7 +60,11 @@ impl Store {
         Op::check(controller::EPOCH_PATH, ctx.epoch_zk_version)
     }
 
-    async fn write(&self, ctx: &Context, ops: Vec<Op>) -> Result<Vec<Result<OpResult, ZkError>>, ControllerError> {
+    pub(super) async fn write(
+        &self,
+        ctx: &Context,
+        ops: Vec<Op>,
+    ) -> Result<Vec<Result<OpResult, ZkError>>, ControllerError> {
         if ops.is_empty() {
             return Ok(Vec::new());
         }
@@ -361,6 +365,8 @@ fn event_of(event: &WatchEvent) -> Option<Event> {
         broker_ids::PATH => Event::BrokerChange,
         topics::PATH => Event::TopicChange,
         admin::DELETE_TOPICS_PATH => Event::TopicDeletion,
+        admin::PREFERRED_ELECTION_PATH => Event::PreferredElection,
+        admin::REASSIGN_PATH => Event::Reassignment,
         notifications::ISR_CHANGE_PATH => Event::IsrChangeNotification,
         notifications::LOG_DIR_EVENT_PATH => Event::LogDirFailure,
         _ if event.kind != WatchKind::DataChanged => return None,

@@ -13,7 +13,7 @@ use super::settings::millis;
 use crate::base::ids::{BrokerEpoch, BrokerId, TopicId};
 use crate::config::broker::BrokerConfig;
 use crate::config::version::KafkaVersion;
-use crate::controller::{BrokerChannel, ControlRequest, ControlResponse, ControllerConfig};
+use crate::controller::{BrokerChannel, ControlRequest, ControlResponse, ControllerConfig, Rebalance};
 use crate::network::client::{Connection, Options};
 use crate::replica::manager::ReplicaManager;
 use crate::zk::znodes::broker_ids::LiveBroker;
@@ -26,6 +26,10 @@ pub fn controller_config(config: &BrokerConfig, broker_id: BrokerId) -> Controll
         delete_topic_enable: config.delete_topic_enable,
         unclean_leader_election_enable: config.unclean_leader_election_enable,
         inter_broker_listener: config.inter_broker_listener().to_owned(),
+        rebalance: config.auto_leader_rebalance_enable.then(|| Rebalance {
+            interval: Duration::from_secs(u64::try_from(config.leader_imbalance_check_interval_seconds).unwrap_or(1)),
+            percentage: config.leader_imbalance_per_broker_percentage,
+        }),
         use_topic_ids: version >= KafkaVersion::of("2.8-IV0"),
         feature_version: match version {
             version if version >= KafkaVersion::of("3.3-IV0") => Some(2),

@@ -1,19 +1,25 @@
 //! The controller over the in-memory ZooKeeper, with brokers that answer whatever they are asked.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use kafka_protocol::messages::stop_replica_response::StopReplicaPartitionError;
-use kafka_protocol::messages::{LeaderAndIsrResponse, StopReplicaResponse, UpdateMetadataResponse};
+use kafka_protocol::messages::{
+    AlterPartitionRequest, BrokerId as WireBroker, LeaderAndIsrResponse, StopReplicaResponse, UpdateMetadataResponse,
+    alter_partition_request,
+};
 use parking_lot::Mutex;
 
 use super::*;
 
 mod basics;
+mod elections;
 mod isr;
+mod reassignment;
+mod shutdown;
 use crate::base::clock::ManualClock;
 use crate::base::ids::{BrokerId, TopicId};
 use crate::zk::memory::MemoryZk;
@@ -64,6 +70,32 @@ impl Brokers {
         told.unwrap_or_default()
     }
 
+    /// The partitions of a topic that a broker was told to stop, and whether to delete them.
+    fn stopped(&self, broker: i32, topic: &str) -> BTreeMap<i32, bool> {
+        let mut stopped = BTreeMap::new();
+        for request in self.told(broker) {
+            let ControlRequest::StopReplica(request) = request else { continue };
+            for states in request.topic_states.iter().filter(|t| t.topic_name.0.as_str() == topic) {
+                for state in &states.partition_states {
+                    *stopped.entry(state.partition_index).or_default() |= state.delete_partition;
+                }
+            }
+        }
+        stopped
+    }
+
+    /// Whether a broker was told that its replica of partition 0 of a topic is new.
+    fn is_new(&self, broker: i32, topic: &str) -> bool {
+        self.told(broker).iter().any(|request| match request {
+            ControlRequest::LeaderAndIsr(request) => request
+                .topic_states
+                .iter()
+                .filter(|t| t.topic_name.0.as_str() == topic)
+                .any(|t| t.partition_states.iter().any(|state| state.partition_index == 0 && state.is_new)),
+            _ => false,
+        })
+    }
+
     /// The brokers that a broker was told last to be alive.
     fn alive(&self, broker: i32) -> Vec<i32> {
         let told = self.told(broker).into_iter().rev().find_map(|request| match request {
@@ -106,6 +138,8 @@ struct Cluster {
     model: MemoryZk,
     admin: ZkClient,
     brokers: Arc<Brokers>,
+    /// What the brokers' configurations differ in from the defaults.
+    adjust: fn(&mut ControllerConfig),
 }
 
 impl Cluster {
@@ -113,7 +147,7 @@ impl Cluster {
         let model = MemoryZk::new();
         let admin = connect(&model).await;
         create_persistent_paths(&admin).await.unwrap();
-        Self { model, admin, brokers: Arc::new(Brokers::default()) }
+        Self { model, admin, brokers: Arc::new(Brokers::default()), adjust: |_| {} }
     }
 
     async fn start(&self, id: i32) -> Broker {
@@ -123,7 +157,8 @@ impl Cluster {
         let registration = Arc::new(Registration::new(zk.clone(), info, None, clock.clone()));
         registration.register().await.unwrap();
         tokio::spawn(registration.clone().keep());
-        let config = ControllerConfig::new(BrokerId(id));
+        let mut config = ControllerConfig::new(BrokerId(id));
+        (self.adjust)(&mut config);
         let (handle, _) = start(config, zk.clone(), registration.epoch(), self.brokers.clone(), clock);
         let epoch = registration.epoch().borrow().map_or(-1, |epoch| epoch.get());
         Broker { zk, handle, epoch }
@@ -141,6 +176,54 @@ impl Cluster {
             partitions: (0..partitions).map(|p| (p, assignment.clone())).collect(),
         };
         self.admin.create(&topics::path(topic), &node.encode(), CreateMode::Persistent).await.unwrap();
+    }
+
+    /// Three brokers that know each other; the first is the controller.
+    async fn of_three() -> (Self, [Broker; 3]) {
+        Self::of_three_with(|_| {}).await
+    }
+
+    async fn of_three_with(adjust: fn(&mut ControllerConfig)) -> (Self, [Broker; 3]) {
+        let cluster = Self { adjust, ..Self::new().await };
+        let one = cluster.start(1).await;
+        eventually("a controller", async || one.handle.is_active()).await;
+        let brokers = [one, cluster.start(2).await, cluster.start(3).await];
+        cluster.know_each_other(&[1, 2, 3]).await;
+        (cluster, brokers)
+    }
+
+    /// Creates a topic and waits for its leaders.
+    async fn create_led(&self, topic: &str, partitions: i32, replicas: &[i32]) {
+        self.create(topic, partitions, replicas).await;
+        let led = async || self.brokers.leaders(replicas[0], topic).len() == usize::try_from(partitions).unwrap();
+        eventually("a new topic is led", led).await;
+    }
+
+    async fn node(&self, topic: &str) -> TopicNode {
+        TopicNode::decode(topic, &self.admin.get(&topics::path(topic)).await.unwrap().data).unwrap()
+    }
+
+    async fn isr(&self, topic: &str, partition: i32) -> Vec<i32> {
+        let state = self.state(topic, partition).await.unwrap();
+        state.leader_and_isr.isr.iter().map(|id| id.get()).collect()
+    }
+
+    /// The leader of partition 0 proposes an ISR; returns the error of the partition.
+    async fn propose(&self, controller: &Broker, leader: &Broker, topic: &str, isr: &[i32]) -> i16 {
+        let state = self.state(topic, 0).await.unwrap().leader_and_isr;
+        let partition = alter_partition_request::PartitionData::default()
+            .with_leader_epoch(state.leader_epoch.get())
+            .with_partition_epoch(state.partition_epoch)
+            .with_new_isr(isr.iter().copied().map(WireBroker).collect());
+        let id = self.node(topic).await.topic_id.unwrap();
+        let topic = alter_partition_request::TopicData::default().with_topic_id(id).with_partitions(vec![partition]);
+        let request = AlterPartitionRequest::default()
+            .with_broker_id(WireBroker(state.leader.get()))
+            .with_broker_epoch(leader.epoch)
+            .with_topics(vec![topic]);
+        let response = controller.handle.alter_partition(request, 2).await;
+        assert_eq!(response.error_code, 0);
+        response.topics[0].partitions[0].error_code
     }
 
     async fn state(&self, topic: &str, partition: i32) -> Option<PartitionState> {

@@ -58,6 +58,27 @@ impl ReplicaAssignment {
         !self.adding.is_empty() || !self.removing.is_empty()
     }
 
+    /// The replicas before the reassignment (KIP-455).
+    pub fn origin_replicas(&self) -> Vec<BrokerId> {
+        self.replicas.iter().copied().filter(|replica| !self.adding.contains(replica)).collect()
+    }
+
+    /// The assignment on the way from the replicas before any reassignment to `target`
+    /// (`ReplicaAssignment.reassignTo`).
+    #[must_use]
+    pub fn reassign_to(&self, target: &[BrokerId]) -> Self {
+        let origin = self.origin_replicas();
+        let mut replicas = Vec::with_capacity(target.len() + origin.len());
+        for replica in target.iter().chain(&origin) {
+            if !replicas.contains(replica) {
+                replicas.push(*replica);
+            }
+        }
+        let adding = replicas.iter().copied().filter(|replica| !origin.contains(replica)).collect();
+        let removing = replicas.iter().copied().filter(|replica| !target.contains(replica)).collect();
+        Self { replicas, adding, removing }
+    }
+
     /// The replicas once the reassignment is done (KIP-455).
     pub fn target_replicas(&self) -> Vec<BrokerId> {
         self.replicas.iter().copied().filter(|replica| !self.removing.contains(replica)).collect()
@@ -250,6 +271,19 @@ mod tests {
         assert!(text.ends_with(r#""adding_replicas":{"0":[4]},"removing_replicas":{"0":[1]},"version":2}"#), "{text}");
         assert_eq!(TopicNode::decode("t", text.as_bytes()).unwrap(), node);
         assert_eq!(node.partitions[&0].target_replicas(), ids(&[2, 4]));
+    }
+
+    #[test]
+    fn a_reassignment_goes_from_the_origin_to_the_target() {
+        let first = ReplicaAssignment::new(ids(&[1, 2, 3])).reassign_to(&ids(&[4, 3, 2]));
+        assert_eq!(first.replicas, ids(&[4, 3, 2, 1]));
+        assert_eq!((first.adding.clone(), first.removing.clone()), (ids(&[4]), ids(&[1])));
+        // Another target before the first is reached starts from the origin again.
+        let second = first.reassign_to(&ids(&[5, 1]));
+        assert_eq!((second.replicas, second.adding), (ids(&[5, 1, 3, 2]), ids(&[5])));
+        let cancelled = first.reassign_to(&first.origin_replicas());
+        assert!(!cancelled.is_being_reassigned());
+        assert_eq!(cancelled.replicas, ids(&[3, 2, 1]));
     }
 
     #[test]
