@@ -10,11 +10,13 @@ use kafka_protocol::messages::{
     LeaderAndIsrRequest, LeaderAndIsrResponse, StopReplicaRequest, StopReplicaResponse, UpdateMetadataRequest,
     UpdateMetadataResponse,
 };
-use tokio::sync::mpsc;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::event::{Event, EventQueue};
+use super::lane::Pending;
 use crate::base::ids::{BrokerEpoch, BrokerId};
 use crate::zk::znodes::broker_ids::LiveBroker;
 
@@ -63,14 +65,33 @@ pub trait BrokerChannel: Send + Sync + 'static {
     fn send(&self, broker: &LiveBroker, request: ControlRequest) -> BoxFuture<'_, Result<ControlResponse, String>>;
 }
 
+/// One broker's queue: filled by the loop, emptied by the broker's task.
+#[derive(Default)]
+struct Queue {
+    pending: Mutex<Pending>, // locked to put in and to take out only
+    filled: Notify,
+}
+
+impl Queue {
+    async fn next(&self) -> ControlRequest {
+        loop {
+            let next = self.pending.lock().pop();
+            match next {
+                Some(request) => return request,
+                None => self.filled.notified().await,
+            }
+        }
+    }
+}
+
 struct Lane {
     epoch: BrokerEpoch,
-    queue: mpsc::UnboundedSender<ControlRequest>,
+    queue: Arc<Queue>,
     task: JoinHandle<()>,
 }
 
-/// All brokers' queues. A queue holds what was decided since the broker last answered; it goes with the broker's
-/// registration, so that a dead broker's grows for a session time-out at most.
+/// All brokers' queues. A queue holds what was decided since the broker last answered, merged, and goes with the broker's
+/// registration.
 pub(super) struct Channels {
     channel: Arc<dyn BrokerChannel>,
     events: Arc<EventQueue>,
@@ -88,8 +109,8 @@ impl Channels {
     pub(super) fn add(&mut self, broker: LiveBroker) {
         let (id, epoch) = (broker.info.id, broker.epoch);
         self.remove(id);
-        let (queue, requests) = mpsc::unbounded_channel();
-        let task = tokio::spawn(run(broker, requests, self.channel.clone(), self.events.clone()));
+        let queue = Arc::new(Queue::default());
+        let task = tokio::spawn(run(broker, queue.clone(), self.channel.clone(), self.events.clone()));
         self.lanes.insert(id, Lane { epoch, queue, task });
     }
 
@@ -114,19 +135,18 @@ impl Channels {
     /// Puts a request in a broker's queue.
     pub(super) fn send(&self, broker: BrokerId, request: ControlRequest) {
         match self.lanes.get(&broker) {
-            Some(lane) => drop(lane.queue.send(request)),
+            Some(lane) => {
+                lane.queue.pending.lock().push(request);
+                lane.queue.filled.notify_one();
+            }
             None => debug!("no {} to broker {broker}, which is not alive", request.name()),
         }
     }
 }
 
-async fn run(
-    broker: LiveBroker,
-    mut requests: mpsc::UnboundedReceiver<ControlRequest>,
-    channel: Arc<dyn BrokerChannel>,
-    events: Arc<EventQueue>,
-) {
-    while let Some(request) = requests.recv().await {
+async fn run(broker: LiveBroker, queue: Arc<Queue>, channel: Arc<dyn BrokerChannel>, events: Arc<EventQueue>) {
+    loop {
+        let request = queue.next().await;
         let response = loop {
             match channel.send(&broker, request.clone()).await {
                 Ok(response) => break response,

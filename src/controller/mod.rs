@@ -17,6 +17,7 @@ mod elections;
 pub mod event;
 mod failover;
 mod handlers;
+mod lane;
 mod partition_sm;
 mod producer_ids;
 mod reassignment;
