@@ -14,6 +14,7 @@
 mod background;
 mod config_changes;
 mod control_plane;
+pub mod controller_channel;
 mod failures;
 pub mod logging;
 mod parts;
