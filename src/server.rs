@@ -12,6 +12,7 @@
 //! ```
 
 mod background;
+mod broker_configs;
 mod config_changes;
 mod control_plane;
 pub mod controller_channel;
@@ -177,8 +178,10 @@ impl Server {
         logs.check_ids(broker_id, &cluster_id)?;
         let source = Arc::new(config_changes::ZkTopicConfigs::new(zk.clone()));
         let manager = Arc::new(ReplicaManager::new(broker_id, &config, Arc::clone(&clock), Arc::clone(&logs), source));
-        let topic_configs = config_changes::ConfigChanges::new(zk.clone(), Arc::clone(&manager));
-        topic_configs.load_all().await.context("the topics' configurations cannot be read from ZooKeeper")?;
+        let brokers =
+            broker_configs::BrokerConfigs::new(zk.clone(), broker_id, Arc::clone(&manager), sockets.quotas().clone());
+        let config_changes = config_changes::ConfigChanges::new(zk.clone(), Arc::clone(&manager), brokers);
+        config_changes.load_all().await.context("the configurations cannot be read from ZooKeeper")?;
         let group_log = Arc::new(ReplicaLog::new(Arc::clone(&manager)));
         let groups = GroupCoordinator::new(settings::groups(&config), group_log, Arc::clone(&clock), control.clone());
         manager.set_listener(Box::new(upward::Upward::new(Arc::clone(&groups))));
@@ -196,7 +199,7 @@ impl Server {
             Arc::clone(&clock),
         );
         let mut tasks = background::start(&config, &manager, &control);
-        tasks.push(control.spawn(topic_configs.run()));
+        tasks.push(control.spawn(config_changes.run()));
         tasks.push(control.spawn(Arc::clone(&registration).keep()));
         tasks.push(control.spawn(follow_epoch(registration.epoch(), Arc::clone(&manager))));
         tasks.push(control.spawn(Arc::clone(&groups).run()));

@@ -1,8 +1,9 @@
-//! What writes to ZooKeeper on a user's behalf: topics, their partitions. Decides nothing of leaders: the controller sees
-//! the znodes change and acts. What is decided here (names, assignments) is decided on plain data; `topics` alone
-//! does I/O.
+//! What writes to ZooKeeper on a user's behalf: topics, their partitions, configs. Decides nothing of leaders: the controller sees
+//! the znodes change and acts. What is decided here (names, assignments) is decided on plain data; `topics`
+//! and `configs` alone do I/O.
 
 pub mod assignment;
+pub mod configs;
 pub mod plan;
 pub mod topics;
 

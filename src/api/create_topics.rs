@@ -13,7 +13,7 @@ use crate::admin::plan::{self, Cluster, NewTopic, TopicPlan};
 use crate::admin::{AdminError, assignment, topics};
 use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerId, TopicId};
-use crate::config::describe::{Dynamic, topic_entries};
+use crate::config::describe::topic_entries;
 
 /// The first version that tells of partitions, replicas and configs (KIP-525).
 const FIRST_DESCRIBING: i16 = 5;
@@ -120,7 +120,7 @@ fn result(
 }
 
 fn configs(ctx: &Context, plan: &TopicPlan) -> Vec<CreatableTopicConfigs> {
-    let entries = topic_entries(&ctx.config, &Dynamic::default(), &plan.configs);
+    let entries = topic_entries(&ctx.config, &ctx.replica_manager.configs().dynamic(), &plan.configs);
     let configs = entries.into_iter().map(|entry| {
         CreatableTopicConfigs::default()
             .with_name(text(entry.name))

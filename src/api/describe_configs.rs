@@ -17,9 +17,10 @@ use crate::base::topic_names;
 use crate::config::describe::{Dynamic, Entry, broker_entries, cluster_entries, topic_entries};
 use crate::zk::znodes::configs::{self, DEFAULT_ENTITY, EntityType};
 
-/// `ConfigResource.Type`.
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+/// `ConfigResource.Type` of a topic.
+pub(super) const TOPIC: i8 = 2;
+/// `ConfigResource.Type` of a broker, or of all without a name.
+pub(super) const BROKER: i8 = 4;
 const BROKER_LOGGER: i8 = 8;
 
 /// How long ZooKeeper may take; a client would give up later.

@@ -83,10 +83,12 @@ apis! {
     20 "DeleteTopics" 0..=6 typed delete_topics::handle;
     22 "InitProducerId" 0..=5 typed init_producer_id::handle;
     32 "DescribeConfigs" 0..=4 typed describe_configs::handle;
+    33 "AlterConfigs" 0..=2 typed alter_configs::replace;
     35 "DescribeLogDirs" 0..=4 typed describe_log_dirs::handle;
     37 "CreatePartitions" 0..=3 typed create_partitions::handle;
     42 "DeleteGroups" 0..=2 typed delete_groups::handle;
     43 "ElectLeaders" 0..=2 typed elect_leaders::handle;
+    44 "IncrementalAlterConfigs" 0..=1 typed alter_configs::incremental;
     45 "AlterPartitionReassignments" 0..=0 typed reassignments::alter;
     46 "ListPartitionReassignments" 0..=0 typed reassignments::list;
     47 "OffsetDelete" 0..=0 typed offset_delete::handle;

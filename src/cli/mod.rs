@@ -8,6 +8,7 @@ use clap::Parser;
 #[cfg(feature = "console")]
 pub mod client_config;
 pub mod cluster;
+pub mod configs;
 #[cfg(feature = "console")]
 pub mod console_consumer;
 #[cfg(feature = "console")]
@@ -24,6 +25,7 @@ pub mod topics;
 pub mod usage;
 pub mod without_console;
 pub mod zookeeper;
+mod zookeeper_client;
 
 #[cfg(feature = "console")]
 use self::{console_consumer::run as consume, console_producer::run as produce};
@@ -49,6 +51,7 @@ pub const TOOLS: &[Tool] = &[
     Tool { name: "zookeeper-shell", about: "Look into ZooKeeper by hand", run: zookeeper::shell },
     Tool { name: "kafka-topics", about: "Create, delete, describe, or change topics", run: topics::run },
     Tool { name: "kafka-consumer-groups", about: "List, describe, reset or delete consumer groups", run: groups::run },
+    Tool { name: "kafka-configs", about: "Show or change configs of topics and brokers", run: configs::run },
     Tool { name: "kafka-log-dirs", about: "Show what lies in the brokers' log dirs", run: log_dirs::run },
     Tool { name: "kafka-console-producer", about: "Write lines to a topic", run: produce },
     Tool { name: "kafka-console-consumer", about: "Read a topic's records", run: consume },

@@ -341,6 +341,12 @@ pub enum ConfigError {
         /// What would be unsafe.
         why: String,
     },
+    /// Kafka or Barnabas takes it only at a start.
+    #[error("{key} cannot be changed while the broker runs: set it in server.properties and restart the broker")]
+    NotDynamic {
+        /// The key.
+        key: String,
+    },
     /// There is no such key.
     #[error("{key} is not a {scope} config{}", nearest.as_ref().map(|n| format!("; did you mean {n}?")).unwrap_or_default())]
     Unknown {
@@ -385,6 +391,7 @@ impl ConfigError {
             | Self::Missing { key, .. }
             | Self::Conflict { key, .. }
             | Self::Unsupported { key, .. }
+            | Self::NotDynamic { key }
             | Self::Unknown { key, .. } => Some(key),
             Self::File { .. } => None,
         }

@@ -1,9 +1,12 @@
 //! What DescribeConfigs tells of a key: its value, where that comes from, and what it would be otherwise (`ConfigHelper`).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::broker::{self, BrokerConfig};
 use super::def::{KeyDef, Kind, Value};
+pub use super::dynamic::Dynamic;
+use super::dynamic::{self, is_dynamic};
 use super::topic::{self, TOPIC_KEYS, TopicKey};
 
 /// Where a value comes from.
@@ -73,15 +76,6 @@ impl Entry {
     }
 }
 
-/// What was set in ZooKeeper while brokers run.
-#[derive(Debug, Clone, Default)]
-pub struct Dynamic {
-    /// For this broker (`/config/brokers/N`).
-    pub broker: BTreeMap<String, String>,
-    /// For all brokers (`/config/brokers/<default>`).
-    pub cluster: BTreeMap<String, String>,
-}
-
 /// Keys that stand for one value in several units, the finest first (`DynamicBrokerConfig.brokerConfigSynonyms`).
 fn synonyms_of(name: &'static str) -> &'static [&'static str] {
     const GROUPS: &[&[&str]] = &[
@@ -94,7 +88,7 @@ fn synonyms_of(name: &'static str) -> &'static [&'static str] {
 }
 
 /// Every place that says something of broker key `name`, in the order in which they count.
-fn places(config: &BrokerConfig, dynamic: &Dynamic, name: &'static str, sensitive: bool) -> Vec<Synonym> {
+fn places(config: &BrokerConfig, set: &Dynamic, name: &'static str, sensitive: bool) -> Vec<Synonym> {
     let alone = [name];
     let names = match synonyms_of(name) {
         [] => &alone[..],
@@ -102,8 +96,8 @@ fn places(config: &BrokerConfig, dynamic: &Dynamic, name: &'static str, sensitiv
     };
     let mut all = Vec::new();
     let layers = [
-        (Source::DynamicBroker, &dynamic.broker),
-        (Source::DynamicCluster, &dynamic.cluster),
+        (Source::DynamicBroker, &set.broker),
+        (Source::DynamicCluster, &set.cluster),
         (Source::Static, config.set_values()),
     ];
     let show = |text: &str| (!sensitive).then(|| text.trim().to_owned());
@@ -111,7 +105,7 @@ fn places(config: &BrokerConfig, dynamic: &Dynamic, name: &'static str, sensitiv
         let found = names.iter().filter_map(|name| Some((*name, values.get(*name)?)));
         all.extend(found.map(|(name, text)| Synonym { name, value: show(text), source }));
     }
-    let defaults = names.iter().filter_map(|name| Some((*name, broker::key(name)?.default?)));
+    let defaults = names.iter().filter_map(|name| Some((*name, dynamic::key(name)?.default?)));
     all.extend(defaults.map(|(name, text)| Synonym { name, value: show(text), source: Source::Default }));
     all.into_iter().skip_while(|synonym| synonym.name != name).collect()
 }
@@ -133,7 +127,7 @@ fn broker_entry(config: &BrokerConfig, dynamic: &Dynamic, def: &'static KeyDef) 
         source: synonyms.first().map_or(Source::Default, |synonym| synonym.source),
         synonyms,
         kind: def.kind,
-        read_only: def.is_read_only(),
+        read_only: !is_dynamic(def.name),
         sensitive: def.is_sensitive(),
         doc: def.doc,
     }
@@ -160,6 +154,7 @@ pub fn cluster_entries(config: &BrokerConfig, dynamic: &Dynamic) -> Vec<Entry> {
 fn topic_entry(
     config: &BrokerConfig,
     dynamic: &Dynamic,
+    now: &BrokerConfig,
     overrides: &BTreeMap<String, String>,
     key: &'static TopicKey,
 ) -> Entry {
@@ -167,7 +162,7 @@ fn topic_entry(
     let own = overrides.get(def.name);
     let value = match own {
         Some(text) => shown(def, Some(text)),
-        None => shown(def, Some(&topic::broker_default(config, key))),
+        None => shown(def, Some(&topic::broker_default(now, key))),
     };
     let mut synonyms: Vec<Synonym> =
         own.map(|_| Synonym { name: def.name, value: value.clone(), source: Source::Topic }).into_iter().collect();
@@ -188,7 +183,16 @@ fn topic_entry(
 
 /// Every key of a topic with these values of its own.
 pub fn topic_entries(config: &BrokerConfig, dynamic: &Dynamic, overrides: &BTreeMap<String, String>) -> Vec<Entry> {
-    TOPIC_KEYS.iter().map(|key| topic_entry(config, dynamic, overrides, key)).collect()
+    let now = in_force(config, dynamic);
+    TOPIC_KEYS.iter().map(|key| topic_entry(config, dynamic, &now, overrides, key)).collect()
+}
+
+/// What the broker acts on: dynamic values over the file's.
+fn in_force<'a>(config: &'a BrokerConfig, dynamic: &Dynamic) -> Cow<'a, BrokerConfig> {
+    if dynamic.is_empty() {
+        return Cow::Borrowed(config);
+    }
+    config.with_dynamic(dynamic).map_or(Cow::Borrowed(config), Cow::Owned)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod broker;
 mod broker_keys;
 pub mod def;
 pub mod describe;
+pub mod dynamic;
 mod known_keys;
 pub mod listener;
 pub mod properties;

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::broker;
 use super::def::{KeyDef, Mode, Support};
+use super::dynamic::is_dynamic;
 use super::topic::TOPIC_KEYS;
 
 const INTRODUCTION: &str = "\
@@ -11,7 +12,8 @@ const INTRODUCTION: &str = "\
 
 Written from the tables in `src/config`; change those, then run `BARNABAS_REWRITE=1 cargo test --lib config::reference`.
 
-A broker config is set in `server.properties`, as an environment variable (`KAFKA_LOG_RETENTION_MS`) or with `--override`. A
+A broker config is set in `server.properties`, as an environment variable (`KAFKA_LOG_RETENTION_MS`) or with `--override`; one
+that has its effect while the broker runs may be changed with `bin/kafka-configs.sh` too, for one broker or for all. A
 topic config is set when the topic is created or altered; without, the broker config beside it holds.
 ";
 
@@ -27,6 +29,7 @@ fn effect(def: &KeyDef) -> String {
     match def.support {
         Support::Acts => match def.mode {
             Mode::ReadOnly => "yes".to_owned(),
+            Mode::PerBroker | Mode::ClusterWide if is_dynamic(def.name) => "yes, while the broker runs".to_owned(),
             Mode::PerBroker | Mode::ClusterWide => "yes, from the next start on".to_owned(),
         },
         Support::NotYet => "not yet: a warning".to_owned(),

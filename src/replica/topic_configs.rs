@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 
 use crate::config::broker::BrokerConfig;
 use crate::config::def::ConfigError;
+use crate::config::dynamic::Dynamic;
 use crate::config::topic::{CompressionType, TimestampType, TopicConfig};
 use crate::log::log_config::LogConfig;
 use crate::protocol::compress::{Codec, Compression};
@@ -103,12 +104,27 @@ fn compression(topic: &TopicConfig) -> validate::TargetCompression {
     }
 }
 
+/// A topic's overrides and what comes of them.
+struct Known {
+    overrides: Overrides,
+    settings: Arc<TopicSettings>,
+}
+
+/// What holds now. Read for every request, changed when a configuration changes.
+struct State {
+    /// What was set for brokers while they run.
+    dynamic: Arc<Dynamic>,
+    /// That over what the broker was started with.
+    broker: Arc<BrokerConfig>,
+    defaults: Arc<TopicSettings>,
+    known: HashMap<Arc<str>, Known>,
+}
+
 /// The configurations.
 pub struct TopicConfigs {
     source: Arc<dyn TopicConfigSource>,
-    broker: BrokerConfig,
-    defaults: Arc<TopicSettings>,
-    known: RwLock<HashMap<Arc<str>, Arc<TopicSettings>>>,
+    started_with: BrokerConfig,
+    state: RwLock<State>,
 }
 
 impl TopicConfigs {
@@ -119,24 +135,59 @@ impl TopicConfigs {
             // The broker's own defaults were checked when its configuration was read.
             Err(error) => unreachable!("the broker's topic defaults: {error}"),
         };
-        Self { source, broker, defaults, known: RwLock::new(HashMap::new()) }
+        let now = Arc::new(broker.clone());
+        let state = State { dynamic: Arc::default(), broker: now, defaults, known: HashMap::new() };
+        Self { source, started_with: broker, state: RwLock::new(state) }
     }
 
     /// What holds for topics without overrides.
-    pub fn defaults(&self) -> &Arc<TopicSettings> {
-        &self.defaults
+    pub fn defaults(&self) -> Arc<TopicSettings> {
+        Arc::clone(&self.state.read().defaults)
+    }
+
+    /// The broker's configuration as it holds now.
+    pub fn broker(&self) -> Arc<BrokerConfig> {
+        Arc::clone(&self.state.read().broker)
+    }
+
+    /// What was set for brokers while they run.
+    pub fn dynamic(&self) -> Arc<Dynamic> {
+        Arc::clone(&self.state.read().dynamic)
     }
 
     /// The configuration of `topic` as far as it is known; the defaults if nothing is.
     pub fn get(&self, topic: &str) -> Arc<TopicSettings> {
-        self.known.read().get(topic).unwrap_or(&self.defaults).clone()
+        let state = self.state.read();
+        Arc::clone(state.known.get(topic).map_or(&state.defaults, |known| &known.settings))
+    }
+
+    /// Takes in what was set for brokers while they run, wholly; every topic's defaults follow.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for values that are at odds with each other; then what held before holds on.
+    pub fn set_dynamic(&self, dynamic: Dynamic) -> Result<Arc<BrokerConfig>, ConfigError> {
+        let broker = Arc::new(self.started_with.with_dynamic(&dynamic)?);
+        let defaults = Arc::new(TopicSettings::new(TopicConfig::resolve(&broker, &Overrides::new())?));
+        let mut state = self.state.write();
+        for (topic, known) in &mut state.known {
+            known.settings = match settings(&broker, &defaults, &known.overrides) {
+                Ok(settings) => settings,
+                Err(error) => {
+                    tracing::warn!("the configuration of topic {topic} is not valid any more: {error}");
+                    continue;
+                }
+            };
+        }
+        (state.dynamic, state.defaults) = (Arc::new(dynamic), defaults);
+        state.broker = Arc::clone(&broker);
+        Ok(broker)
     }
 
     /// Looks up what is not known yet. A failure is logged, and the defaults hold until the next change comes.
     pub async fn learn(&self, topics: &[Arc<str>]) {
         let unknown: Vec<&Arc<str>> = {
-            let known = self.known.read();
-            topics.iter().filter(|topic| !known.contains_key(&***topic)).collect()
+            let state = self.state.read();
+            topics.iter().filter(|topic| !state.known.contains_key(&***topic)).collect()
         };
         for some in unknown.chunks(LOOKUPS_AT_ONCE) {
             let found = join_all(some.iter().map(|topic| self.source.overrides(topic))).await;
@@ -152,25 +203,35 @@ impl TopicConfigs {
     /// Takes in the overrides of `topic`, wholly. Values that are not valid are logged and the topic keeps what it has.
     /// Returns what holds now.
     pub fn set_overrides(&self, topic: &str, overrides: &Overrides) -> Arc<TopicSettings> {
-        let settings = if overrides.is_empty() {
-            Arc::clone(&self.defaults)
-        } else {
-            match TopicConfig::resolve(&self.broker, overrides) {
-                Ok(config) => Arc::new(TopicSettings::new(config)),
-                Err(error) => {
-                    tracing::warn!("the configuration of topic {topic} is not valid: {error}");
-                    return self.get(topic);
-                }
+        let mut state = self.state.write();
+        let settings = match settings(&state.broker, &state.defaults, overrides) {
+            Ok(settings) => settings,
+            Err(error) => {
+                tracing::warn!("the configuration of topic {topic} is not valid: {error}");
+                return Arc::clone(state.known.get(topic).map_or(&state.defaults, |known| &known.settings));
             }
         };
-        self.known.write().insert(Arc::from(topic), Arc::clone(&settings));
+        let known = Known { overrides: overrides.clone(), settings: Arc::clone(&settings) };
+        state.known.insert(Arc::from(topic), known);
         settings
     }
 
     /// Forgets a topic that is gone.
     pub fn forget(&self, topic: &str) {
-        self.known.write().remove(topic);
+        self.state.write().known.remove(topic);
     }
+}
+
+/// What comes of `overrides`; topics without any share one.
+fn settings(
+    broker: &BrokerConfig,
+    defaults: &Arc<TopicSettings>,
+    overrides: &Overrides,
+) -> Result<Arc<TopicSettings>, ConfigError> {
+    if overrides.is_empty() {
+        return Ok(Arc::clone(defaults));
+    }
+    Ok(Arc::new(TopicSettings::new(TopicConfig::resolve(broker, overrides)?)))
 }
 
 #[cfg(test)]
@@ -186,6 +247,22 @@ mod tests {
         assert_eq!(configs.get("b").topic.min_insync_replicas, 1);
         let bad = Overrides::from([("min.insync.replicas".to_owned(), "x".to_owned())]);
         assert_eq!(configs.set_overrides("a", &bad).topic.min_insync_replicas, 2, "a bad value changes nothing");
-        assert!(Arc::ptr_eq(&configs.set_overrides("a", &Overrides::new()), configs.defaults()));
+        assert!(Arc::ptr_eq(&configs.set_overrides("a", &Overrides::new()), &configs.defaults()));
+    }
+
+    #[test]
+    fn what_brokers_are_told_while_they_run_becomes_the_default_of_topics() {
+        let configs = TopicConfigs::new(BrokerConfig::default(), Arc::new(NoOverrides));
+        let overrides = |name: &str, value: &str| Overrides::from([(name.to_owned(), value.to_owned())]);
+        configs.set_overrides("own", &overrides("min.insync.replicas", "3"));
+        configs.set_overrides("other", &overrides("segment.bytes", "100"));
+        configs.set_overrides("none", &Overrides::new());
+        let dynamic = Dynamic { cluster: overrides("min.insync.replicas", "2"), ..Dynamic::default() };
+        configs.set_dynamic(dynamic).expect("valid");
+        let min_isr = |topic: &str| configs.get(topic).topic.min_insync_replicas;
+        assert_eq!((min_isr("own"), min_isr("other"), min_isr("none"), min_isr("new")), (3, 2, 2, 2));
+        assert_eq!(configs.broker().min_insync_replicas, 2);
+        configs.set_dynamic(Dynamic::default()).expect("valid");
+        assert_eq!((min_isr("own"), min_isr("other"), min_isr("none"), min_isr("new")), (3, 1, 1, 1));
     }
 }

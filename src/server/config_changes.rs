@@ -1,5 +1,5 @@
-//! Topics' configurations out of ZooKeeper: all of them at the start, one when a partition of it comes, and those that
-//! `/config/changes` tells of (`ZkConfigManager`, `ZkNodeChangeNotificationListener`).
+//! Configurations out of ZooKeeper: all of them at the start, a topic's when a partition of it comes, and those of topics
+//! and brokers that `/config/changes` tells of (`ZkConfigManager`, `ZkNodeChangeNotificationListener`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::broker_configs::BrokerConfigs;
 use crate::replica::manager::ReplicaManager;
 use crate::replica::topic_configs::{Overrides, OverridesFuture, TopicConfigSource};
 use crate::zk::backend::WatchSink;
@@ -63,16 +64,18 @@ struct Seen {
 pub struct ConfigChanges {
     zk: ZkClient,
     manager: Arc<ReplicaManager>,
+    brokers: BrokerConfigs,
 }
 
 impl ConfigChanges {
-    /// Reads through `zk`, tells `manager`.
-    pub fn new(zk: ZkClient, manager: Arc<ReplicaManager>) -> Self {
-        Self { zk, manager }
+    /// Reads through `zk`, tells `manager` of topics and `brokers` of brokers.
+    pub fn new(zk: ZkClient, manager: Arc<ReplicaManager>, brokers: BrokerConfigs) -> Self {
+        Self { zk, manager, brokers }
     }
 
-    /// Reads the overrides of all topics that have any.
+    /// Reads what is set for brokers, and the overrides of all topics that have any.
     pub async fn load_all(&self) -> Result<(), ZkError> {
+        self.brokers.load().await?;
         let topics = match self.zk.children(TOPICS_PATH).await {
             Ok(topics) => topics,
             Err(ZkError::NoNode) => return Ok(()),
@@ -178,6 +181,8 @@ impl ConfigChanges {
             let overrides = read(&self.zk, &configs::path(EntityType::Topics, topic)).await?;
             info!("the configuration of topic {topic} is now {overrides:?}");
             self.manager.update_topic_config(topic, &overrides);
+        } else if entity.strip_prefix("brokers/").is_some_and(|name| self.brokers.concerns(name)) {
+            self.brokers.load().await?;
         }
         Ok(())
     }
@@ -190,6 +195,7 @@ mod tests {
     use crate::base::ids::BrokerId;
     use crate::config::broker::BrokerConfig;
     use crate::log::manager::{LogManager, ManagerOptions};
+    use crate::network::limits::{Admission, ConnectionLimits, ConnectionQuotas};
     use crate::zk::backend::CreateMode;
     use crate::zk::memory::MemoryZk;
 
@@ -215,7 +221,9 @@ mod tests {
         zk.ensure_path(configs::CHANGES_PATH).await.expect("made");
         set(&zk, "a", 1_000_000).await;
         let manager = manager(dir.path(), &zk);
-        let changes = ConfigChanges::new(zk.clone(), Arc::clone(&manager));
+        let connections = ConnectionQuotas::new(ConnectionLimits::default());
+        let brokers = BrokerConfigs::new(zk.clone(), BrokerId(0), Arc::clone(&manager), connections.clone());
+        let changes = ConfigChanges::new(zk.clone(), Arc::clone(&manager), brokers);
         changes.load_all().await.expect("read");
         let segment_bytes = |topic: &str| manager.configs().get(topic).log.segment_bytes;
         assert_eq!((segment_bytes("a"), segment_bytes("b")), (1_000_000, 1 << 30));
@@ -233,6 +241,23 @@ mod tests {
             }
         };
         tokio::time::timeout(Duration::from_secs(10), seen).await.expect("the changes are seen");
+
+        for (entity, name, value) in [("<default>", "log.segment.bytes", "4000000"), ("0", "max.connections", "0")] {
+            let set = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+            zk.create_recursive(&configs::path(EntityType::Brokers, entity), &configs::encode(&set))
+                .await
+                .expect("set");
+            let change = configs::encode_change(&format!("brokers/{entity}"));
+            zk.create(&configs::change_path_prefix(), &change, CreateMode::PersistentSequential).await.expect("told");
+        }
+        let is_full = || matches!(connections.admit([127, 0, 0, 1].into()), Admission::Full);
+        let seen = async {
+            while segment_bytes("c") != 4_000_000 || !is_full() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), seen).await.expect("brokers' configs are seen");
+        assert_eq!(segment_bytes("a"), 2_000_000, "a topic's own value goes first");
         running.abort();
     }
 }

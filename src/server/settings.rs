@@ -29,13 +29,6 @@ pub fn endpoints(config: &BrokerConfig) -> Vec<Endpoint> {
 /// # Errors
 /// A host of `max.connections.per.ip.overrides` that cannot be found.
 pub fn sockets(config: &BrokerConfig) -> anyhow::Result<SocketSettings> {
-    let limits = ConnectionLimits {
-        max_connections: count(config.max_connections),
-        max_per_ip: count(config.max_connections_per_ip),
-        per_ip_overrides: parse_overrides(&config.max_connections_per_ip_overrides)
-            .map_err(|why| anyhow::anyhow!("max.connections.per.ip.overrides: {why}"))?,
-        max_creation_rate: count(i32::MAX),
-    };
     let idle = u64::try_from(config.connections_max_idle_ms).ok();
     Ok(SocketSettings {
         send_buffer_bytes: config.socket_send_buffer_bytes,
@@ -44,7 +37,21 @@ pub fn sockets(config: &BrokerConfig) -> anyhow::Result<SocketSettings> {
         max_request_bytes: count(config.socket_request_max_bytes),
         max_idle: idle.map(Duration::from_millis),
         queued_max_request_bytes: config.queued_max_request_bytes,
-        limits,
+        limits: connection_limits(config)?,
+    })
+}
+
+/// How many connections there may be.
+///
+/// # Errors
+/// A host of `max.connections.per.ip.overrides` that cannot be found.
+pub fn connection_limits(config: &BrokerConfig) -> anyhow::Result<ConnectionLimits> {
+    Ok(ConnectionLimits {
+        max_connections: count(config.max_connections),
+        max_per_ip: count(config.max_connections_per_ip),
+        per_ip_overrides: parse_overrides(&config.max_connections_per_ip_overrides)
+            .map_err(|why| anyhow::anyhow!("max.connections.per.ip.overrides: {why}"))?,
+        max_creation_rate: count(i32::MAX),
     })
 }
 

@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod configs;
 mod fetch;
 mod groups;
 mod hostile;

@@ -1,37 +1,29 @@
 //! `kafka-topics.sh --zookeeper`: right on the znodes, as 2.8's tool does it. The controller sees what changed and acts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use super::Options;
 use super::view::{Filter, Partition, Topic, Via, describe};
+use crate::admin::AdminError;
 use crate::admin::assignment::{Assignment, Candidate, Start};
+use crate::admin::configs::{Configs, alter as change_configs};
 use crate::admin::plan::{Cluster, NewTopic, more_partitions, new_topic};
 use crate::admin::topics as admin;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerId, topic_id_to_base64};
 use crate::base::topic_names::is_internal;
-use crate::config::zk_connect::ZkConnect;
-use crate::config::{BrokerConfig, TopicConfig};
-use crate::zk::real::RealConnector;
+use crate::cli::zookeeper_client;
+use crate::config::{BrokerConfig, ConfigError, TopicConfig};
+use crate::zk::ZkClient;
 use crate::zk::znodes::admin::delete_topic_path;
 use crate::zk::znodes::configs::{self, EntityType};
 use crate::zk::znodes::topics::{self, PartitionState, ReplicaAssignment, TopicNode};
-use crate::zk::{CreateMode, ZkClient, ZkError};
-
-/// The session's time-out, and how long to wait for a connection, as in the original.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Does what the options say.
 pub async fn execute(options: &Options, connect: &str) -> anyhow::Result<()> {
-    let connect = ZkConnect::parse(connect).with_context(|| format!("--zookeeper {connect}"))?;
-    let connector = RealConnector::new(&connect.to_string(), TIMEOUT).without_making_chroot();
-    let zk = ZkClient::connect(Arc::new(connector), TIMEOUT)
-        .await
-        .with_context(|| format!("cannot connect to ZooKeeper at {connect}"))?;
+    let zk = zookeeper_client::connect(connect).await?;
     let result = act(options, &zk).await;
     zk.close().await;
     result
@@ -169,21 +161,16 @@ async fn topic_configs(zk: &ZkClient, topic: &str) -> anyhow::Result<BTreeMap<St
 
 /// Writes the topic's configs and tells the brokers (`AdminZkClient.changeTopicConfig`).
 async fn alter_configs(options: &Options, zk: &ZkClient, topic: &str) -> anyhow::Result<()> {
-    let mut all = topic_configs(zk, topic).await?;
-    all.extend(options.configs()?);
-    for name in options.configs_to_delete()? {
-        all.remove(name);
-    }
-    TopicConfig::validate(&BrokerConfig::default(), &all)?;
-    let (path, data) = (configs::path(EntityType::Topics, topic), configs::encode(&all));
-    match zk.set(&path, &data, None).await {
-        Err(ZkError::NoNode) => zk.create_recursive(&path, &data).await?,
-        other => drop(other?),
-    }
-    zk.ensure_path(configs::CHANGES_PATH).await?;
-    let change = configs::encode_change(&format!("{}/{topic}", EntityType::Topics.folder()));
-    zk.create(&configs::change_path_prefix(), &change, CreateMode::PersistentSequential).await?;
-    Ok(())
+    let (added, deleted) = (options.configs()?, options.configs_to_delete()?);
+    let change = |before: &Configs| {
+        let mut all = before.clone();
+        all.extend(added.clone());
+        deleted.iter().for_each(|name| drop(all.remove(*name)));
+        let refused = |error: ConfigError| AdminError::new(ErrorCode::InvalidConfig, error.to_string());
+        TopicConfig::validate(&BrokerConfig::default(), &all).map_err(refused)?;
+        Ok(all)
+    };
+    Ok(change_configs(zk, EntityType::Topics, topic, false, change).await?)
 }
 
 async fn add_partitions(options: &Options, zk: &ZkClient, topic: &str, total: i32) -> anyhow::Result<()> {
@@ -252,9 +239,13 @@ fn partition(index: i32, part: &ReplicaAssignment, state: Option<PartitionState>
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use clap::Parser;
 
     use super::*;
+    use crate::zk::backend::CreateMode;
     use crate::zk::memory::MemoryZk;
     use crate::zk::session::create_persistent_paths;
     use crate::zk::znodes::broker_ids::{self, BrokerInfo, Endpoint};

@@ -10,6 +10,9 @@ use tracing::error;
 use super::{HostedTopic, ReplicaManager};
 use crate::base::error::ErrorCode;
 use crate::base::ids::{TopicId, TopicPartition};
+use crate::config::broker::BrokerConfig;
+use crate::config::def::ConfigError;
+use crate::config::dynamic::Dynamic;
 use crate::log::partition_log::PartitionLog;
 use crate::replica::partition::Partition;
 use crate::replica::topic_configs::Overrides;
@@ -76,6 +79,23 @@ impl ReplicaManager {
         if let Some(hosted) = self.hosted.read().get(topic) {
             hosted.partitions.values().for_each(|partition| partition.set_min_isr(settings.topic.min_insync_replicas));
         }
+    }
+
+    /// Takes in what was set for brokers while they run, wholly; logs and partitions follow. Returns the broker's
+    /// configuration as it holds now.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for values that are at odds with each other; then nothing changes.
+    pub fn update_broker_config(&self, dynamic: Dynamic) -> Result<Arc<BrokerConfig>, ConfigError> {
+        let broker = self.configs.set_dynamic(dynamic)?;
+        for log in self.log_manager.all() {
+            log.update_config(Arc::clone(&self.configs.get(&log.topic_partition().topic).log));
+        }
+        for partition in self.partitions() {
+            let settings = self.configs.get(&partition.topic_partition.topic);
+            partition.set_min_isr(settings.topic.min_insync_replicas);
+        }
+        Ok(broker)
     }
 
     /// Writes the high watermarks of all partitions to disk, `replication-offset-checkpoint`. Blocks on the disk.

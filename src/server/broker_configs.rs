@@ -1,0 +1,98 @@
+//! Broker configs out of ZooKeeper, for this broker and for all: read at the start and whenever `/config/changes` tells of
+//! them, and handed to whatever acts on them (`BrokerConfigHandler`, `DynamicBrokerConfig`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::settings;
+use crate::base::ids::BrokerId;
+use crate::config::broker::BrokerConfig;
+use crate::config::dynamic::{self, Dynamic};
+use crate::network::limits::ConnectionQuotas;
+use crate::replica::manager::ReplicaManager;
+use crate::zk::client::ZkClient;
+use crate::zk::error::ZkError;
+use crate::zk::znodes::configs::{self, DEFAULT_ENTITY, EntityType};
+
+/// Reads this broker's dynamic configs and puts them in force.
+pub struct BrokerConfigs {
+    zk: ZkClient,
+    id: BrokerId,
+    manager: Arc<ReplicaManager>,
+    connections: ConnectionQuotas,
+}
+
+impl BrokerConfigs {
+    /// For broker `id`, whose partitions are `manager`'s and whose connections count in `connections`.
+    pub fn new(zk: ZkClient, id: BrokerId, manager: Arc<ReplicaManager>, connections: ConnectionQuotas) -> Self {
+        Self { zk, id, manager, connections }
+    }
+
+    /// Whether a change of the entity of that name, below `/config/brokers`, concerns this broker.
+    pub fn concerns(&self, name: &str) -> bool {
+        name == DEFAULT_ENTITY || name.parse() == Ok(self.id.get())
+    }
+
+    /// Reads what is set for this broker and for all, and puts it in force. What is not valid is said and passed over.
+    ///
+    /// # Errors
+    /// ZooKeeper's.
+    pub async fn load(&self) -> Result<(), ZkError> {
+        let (own, all) = (self.id.to_string(), DEFAULT_ENTITY);
+        let (broker, cluster) = tokio::try_join!(self.read(&own), self.read(all))?;
+        let found = Dynamic { broker, cluster };
+        if found == *self.manager.configs().dynamic() {
+            return Ok(());
+        }
+        for (name, text) in found.cluster.iter().chain(&found.broker) {
+            if let Err(error) = dynamic::check(name, text) {
+                warn!("a config of brokers that ZooKeeper holds is passed over: {error}");
+            }
+        }
+        let before = self.manager.configs().broker();
+        match self.manager.update_broker_config(found) {
+            Ok(now) => {
+                info!("broker configs that were set while brokers run are in force: {:?}", changed(&before, &now));
+                self.limit_connections(&before, &now).await;
+            }
+            Err(error) => warn!("the configs of brokers that ZooKeeper holds are not valid together: {error}"),
+        }
+        Ok(())
+    }
+
+    async fn read(&self, name: &str) -> Result<BTreeMap<String, String>, ZkError> {
+        let path = configs::path(EntityType::Brokers, name);
+        let Some(node) = self.zk.find(&path).await? else { return Ok(BTreeMap::new()) };
+        Ok(configs::decode(&path, &node.data).unwrap_or_else(|error| {
+            warn!("the configs of broker {name} cannot be read: {error}");
+            BTreeMap::new()
+        }))
+    }
+
+    /// Hosts among the overrides are looked up, which may take long; so only where something changed.
+    async fn limit_connections(&self, before: &BrokerConfig, now: &Arc<BrokerConfig>) {
+        let of = |config: &BrokerConfig| {
+            let overrides = config.max_connections_per_ip_overrides.clone();
+            (config.max_connections, config.max_connections_per_ip, overrides)
+        };
+        if of(before) == of(now) {
+            return;
+        }
+        let now = Arc::clone(now);
+        match tokio::task::spawn_blocking(move || settings::connection_limits(&now)).await {
+            Ok(Ok(limits)) => self.connections.update(limits),
+            Ok(Err(error)) => warn!("the limits of connections stay as they are: {error}"),
+            Err(error) => warn!("the limits of connections stay as they are: {error}"),
+        }
+    }
+}
+
+/// The keys whose values differ, with what holds now; `None` where nothing is set any more.
+fn changed<'a>(before: &'a BrokerConfig, now: &'a BrokerConfig) -> BTreeMap<&'a str, Option<&'a str>> {
+    let (before, now) = (before.set_values(), now.set_values());
+    let names = before.keys().chain(now.keys());
+    let differ = names.filter(|name| before.get(*name) != now.get(*name));
+    differ.map(|name| (name.as_str(), now.get(name).map(String::as_str))).collect()
+}

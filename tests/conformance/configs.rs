@@ -1,0 +1,124 @@
+//! AlterConfigs and IncrementalAlterConfigs: what is refused, what is written, and that DescribeConfigs shows it.
+
+use barnabas::base::error::ErrorCode;
+use barnabas::zk::session::create_persistent_paths;
+use barnabas::zk::znodes::configs;
+use kafka_protocol::messages::alter_configs_request::{AlterConfigsResource as Replaced, AlterableConfig as Whole};
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use kafka_protocol::messages::{AlterConfigsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest};
+
+use crate::harness::{Broker, ME, text};
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+
+async fn broker() -> Broker {
+    let broker = Broker::start().await;
+    create_persistent_paths(&broker.context.zk).await.expect("ZooKeeper's nodes");
+    broker.topic("a", 1).await;
+    broker
+}
+
+fn resource(kind: i8, name: &str, changes: &[(&str, i8, Option<&str>)]) -> AlterConfigsResource {
+    let config = |(name, operation, value): &(&str, i8, Option<&str>)| {
+        AlterableConfig::default().with_name(text(name)).with_config_operation(*operation).with_value(value.map(text))
+    };
+    AlterConfigsResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(text(name))
+        .with_configs(changes.iter().map(config).collect())
+}
+
+/// Changes configs; the first answer's error and message.
+async fn change(broker: &Broker, kind: i8, name: &str, changes: &[(&str, i8, Option<&str>)]) -> (ErrorCode, String) {
+    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource(kind, name, changes)]);
+    let response = broker.call(1, &request).await.responses.remove(0);
+    (ErrorCode::from_code(response.error_code), response.error_message.map(|m| m.to_string()).unwrap_or_default())
+}
+
+/// The value of a config and its source's number.
+async fn shown(broker: &Broker, kind: i8, name: &str, config: &str) -> Option<(String, i8)> {
+    let asked = DescribeConfigsResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(text(name))
+        .with_configuration_keys(Some(vec![text(config)]));
+    let mut answer = broker.call(4, &DescribeConfigsRequest::default().with_resources(vec![asked])).await;
+    let found = answer.results.remove(0).configs.pop()?;
+    Some((found.value.map(|value| value.to_string()).unwrap_or_default(), found.config_source))
+}
+
+fn value(text: &str, source: i8) -> Option<(String, i8)> {
+    Some((text.to_owned(), source))
+}
+
+#[tokio::test]
+async fn a_topics_configs_are_changed_and_shown() {
+    let broker = broker().await;
+    let none = (ErrorCode::None, String::new());
+    assert_eq!(change(&broker, TOPIC, "a", &[("retention.ms", SET, Some(" 5 "))]).await, none);
+    assert_eq!(change(&broker, TOPIC, "a", &[("cleanup.policy", APPEND, Some("compact"))]).await, none);
+    assert_eq!(shown(&broker, TOPIC, "a", "retention.ms").await, value("5", 1));
+    assert_eq!(shown(&broker, TOPIC, "a", "cleanup.policy").await, value("delete,compact", 1));
+    assert_eq!(change(&broker, TOPIC, "a", &[("retention.ms", DELETE, None)]).await, none);
+    assert_eq!(shown(&broker, TOPIC, "a", "retention.ms").await, value("604800000", 5));
+
+    let whole = vec![Whole::default().with_name(text("segment.bytes")).with_value(Some(text("1000")))];
+    let replaced = |validate_only| {
+        let resource = Replaced::default().with_resource_type(TOPIC).with_resource_name(text("a"));
+        let resource = resource.with_configs(whole.clone());
+        AlterConfigsRequest::default().with_resources(vec![resource]).with_validate_only(validate_only)
+    };
+    assert_eq!(broker.call(2, &replaced(true)).await.responses[0].error_code, 0);
+    assert_eq!(shown(&broker, TOPIC, "a", "cleanup.policy").await, value("delete,compact", 1), "only checked");
+    assert_eq!(broker.call(2, &replaced(false)).await.responses[0].error_code, 0);
+    assert_eq!(shown(&broker, TOPIC, "a", "cleanup.policy").await, value("delete", 5));
+    assert_eq!(shown(&broker, TOPIC, "a", "segment.bytes").await, value("1000", 1));
+    let notified = broker.context.zk.children(configs::CHANGES_PATH).await.expect("children");
+    assert_eq!(notified.len(), 4);
+}
+
+#[tokio::test]
+async fn a_brokers_configs_are_changed_and_shown() {
+    let broker = broker().await;
+    let (own, none) = (ME.to_string(), (ErrorCode::None, String::new()));
+    let key = "log.retention.ms";
+    assert_eq!(change(&broker, BROKER, "", &[(key, SET, Some("7"))]).await, none);
+    assert_eq!(shown(&broker, BROKER, &own, key).await, value("7", 3));
+    assert_eq!(change(&broker, BROKER, &own, &[(key, SET, Some("8"))]).await, none);
+    assert_eq!(shown(&broker, BROKER, &own, key).await, value("8", 2));
+    assert_eq!(shown(&broker, BROKER, "", key).await, value("7", 3));
+    assert_eq!(shown(&broker, TOPIC, "a", "retention.ms").await, value("8", 2), "a topic's default follows");
+    assert_eq!(change(&broker, BROKER, &own, &[(key, DELETE, None)]).await, none);
+    assert_eq!(shown(&broker, BROKER, &own, key).await, value("7", 3));
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused_and_changes_nothing() {
+    let broker = broker().await;
+    let own = ME.to_string();
+    let cases: &[(i8, &str, &str, Option<&str>, ErrorCode, &str)] = &[
+        (TOPIC, "a", "retention.ms", Some("soon"), ErrorCode::InvalidConfig, "retention.ms=soon is not valid"),
+        (TOPIC, "a", "no.such.key", Some("1"), ErrorCode::InvalidConfig, "no.such.key is not a topic config"),
+        (TOPIC, "a", "retention.ms", None, ErrorCode::InvalidRequest, "Null value not supported for : retention.ms"),
+        (TOPIC, "", "retention.ms", Some("1"), ErrorCode::InvalidRequest, "Default topic resources are not allowed."),
+        (TOPIC, "b", "retention.ms", Some("1"), ErrorCode::UnknownTopicOrPartition, "The topic 'b' does not exist."),
+        (BROKER, &own, "log.dirs", Some("/x"), ErrorCode::InvalidConfig, "log.dirs cannot be changed while"),
+        (BROKER, "", "num.io.threads", Some("9"), ErrorCode::InvalidConfig, "num.io.threads cannot be changed while"),
+        (BROKER, &own, "log.segment.bytes", Some("1"), ErrorCode::InvalidConfig, "log.segment.bytes=1 is not valid"),
+        (BROKER, "77", "log.retention.ms", Some("1"), ErrorCode::InvalidRequest, "Unexpected broker id, expected 1"),
+        (BROKER, "x", "log.retention.ms", Some("1"), ErrorCode::InvalidRequest, "Broker id must be an integer"),
+        (8, &own, "kafka", Some("DEBUG"), ErrorCode::InvalidRequest, "the resource type is 8"),
+    ];
+    for (kind, name, key, to, code, said) in cases {
+        let (error, message) = change(&broker, *kind, name, &[(key, SET, *to)]).await;
+        assert!(error == *code && message.contains(said), "{name} {key}: {error:?} {message}");
+    }
+    let twice = vec![resource(TOPIC, "a", &[("retention.ms", SET, Some("1"))]), resource(TOPIC, "a", &[])];
+    let answer = broker.call(0, &IncrementalAlterConfigsRequest::default().with_resources(twice)).await;
+    assert!(answer.responses.iter().all(|one| one.error_code == ErrorCode::InvalidRequest.code()));
+    assert!(broker.context.zk.children(configs::CHANGES_PATH).await.expect("children").is_empty());
+}
