@@ -149,6 +149,25 @@ impl Cluster {
         bail!("the cluster has no controller")
     }
 
+    /// Asks the controller, wherever it is; again if it moves meanwhile. `error` finds the leading error of an answer.
+    ///
+    /// # Errors
+    /// If there is no controller for long, or no answer comes.
+    pub async fn ask_controller<R: Request>(
+        &mut self,
+        build: impl Fn(i16) -> R,
+        error: impl Fn(&R::Response) -> i16,
+    ) -> anyhow::Result<R::Response> {
+        for _ in 0..ATTEMPTS {
+            let answer = self.controller().await?.ask(&build).await?;
+            if error(&answer) != ErrorCode::NotController.code() {
+                return Ok(answer);
+            }
+            tokio::time::sleep(BACKOFF).await;
+        }
+        bail!("{}", ErrorCode::NotController)
+    }
+
     /// The coordinator of `group`, waited for while it is being found.
     ///
     /// # Errors

@@ -13,12 +13,14 @@ pub mod configs;
 pub mod console_consumer;
 #[cfg(feature = "console")]
 pub mod console_producer;
+pub mod elections;
 pub mod formatter;
 pub mod groups;
 pub mod line_reader;
 pub mod log_dirs;
 pub mod processes;
 pub mod properties;
+pub mod reassign;
 pub mod server_start;
 pub mod server_stop;
 pub mod topics;
@@ -52,6 +54,17 @@ pub const TOOLS: &[Tool] = &[
     Tool { name: "kafka-topics", about: "Create, delete, describe, or change topics", run: topics::run },
     Tool { name: "kafka-consumer-groups", about: "List, describe, reset or delete consumer groups", run: groups::run },
     Tool { name: "kafka-configs", about: "Show or change configs of topics and brokers", run: configs::run },
+    Tool { name: "kafka-leader-election", about: "Elect leaders of partitions", run: elections::run },
+    Tool {
+        name: "kafka-preferred-replica-election",
+        about: "Give leadership back to preferred replicas, as 2.8's tool does",
+        run: elections::preferred::run,
+    },
+    Tool {
+        name: "kafka-reassign-partitions",
+        about: "Move partitions between brokers and log dirs",
+        run: reassign::run,
+    },
     Tool { name: "kafka-log-dirs", about: "Show what lies in the brokers' log dirs", run: log_dirs::run },
     Tool { name: "kafka-console-producer", about: "Write lines to a topic", run: produce },
     Tool { name: "kafka-console-consumer", about: "Read a topic's records", run: consume },
@@ -101,7 +114,7 @@ pub fn version() -> String {
 fn usage() -> String {
     let mut text = String::from("Usage: barnabas TOOL [OPTIONS]\n\nTools (each is also a script in bin/):\n");
     for tool in TOOLS {
-        text.push_str(&format!("  {:<28} {}\n", tool.name, tool.about));
+        text.push_str(&format!("  {:<34} {}\n", tool.name, tool.about));
     }
     text.push_str("\n'barnabas TOOL --help' lists a tool's options.");
     text
