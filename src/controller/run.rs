@@ -91,6 +91,7 @@ pub fn start(
     let mut state = zk.state();
     tokio::spawn(async move {
         loop {
+            // Biased, so that a simulated run can be repeated; neither can starve the other.
             let news = tokio::select! {
                 biased;
                 changed = registered.changed() => changed.map(|()| Some(Event::Elect)),

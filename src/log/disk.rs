@@ -25,7 +25,7 @@ impl Disk {
 }
 
 /// `preadv2(RWF_NOWAIT)`: what is in the page cache, or [`io::ErrorKind::WouldBlock`]. Where the file system does not
-/// know the flag, the read is left to a thread that may wait.
+/// know the flag, the read is left to a thread that may wait, unless it cannot wait.
 fn read_cached(file: &File, bytes: &mut [u8], position: u64) -> io::Result<()> {
     let mut done = 0;
     while done < bytes.len() {
@@ -38,13 +38,23 @@ fn read_cached(file: &File, bytes: &mut [u8], position: u64) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(read) => done += read.min(wanted),
             Err(_) => match io::Error::last_os_error() {
-                error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Err(io::ErrorKind::WouldBlock.into()),
+                error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                    return read_unflagged(file, bytes, position);
+                }
                 error if error.kind() == io::ErrorKind::Interrupted => {}
                 error => return Err(error),
             },
         }
     }
     Ok(())
+}
+
+/// The flag is not known here: a file system in memory (tmpfs) needs none, any other may have to wait.
+fn read_unflagged(file: &File, bytes: &mut [u8], position: u64) -> io::Result<()> {
+    match nix::sys::statfs::fstatfs(file)?.filesystem_type() {
+        nix::sys::statfs::TMPFS_MAGIC => file.read_exact_at(bytes, position),
+        _ => Err(io::ErrorKind::WouldBlock.into()),
+    }
 }
 
 #[cfg(test)]

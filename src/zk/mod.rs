@@ -12,6 +12,7 @@ pub mod memory;
 pub mod real;
 pub mod session;
 pub mod session_file;
+pub mod tree;
 pub mod znodes;
 
 pub use backend::{CreateMode, Node, Op, OpResult, Stat, WatchEvent, WatchKind, WatchSink};
