@@ -19,7 +19,7 @@ use crate::base::error::ErrorCode;
 use crate::config::def::{ConfigError, KeyDef};
 use crate::config::dynamic::{self, Dynamic};
 use crate::config::topic::{self, TopicConfig};
-use crate::replica::topic_names;
+use crate::base::topic_names;
 use crate::zk::znodes::configs::{DEFAULT_ENTITY, EntityType};
 
 /// `AlterConfigOp.OpType`.

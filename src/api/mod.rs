@@ -13,8 +13,8 @@ mod topic_changes;
 mod zookeeper_offsets;
 
 pub mod allocate_producer_ids;
-pub mod alter_partition;
 pub mod alter_configs;
+pub mod alter_partition;
 pub mod api_versions;
 pub mod consumer_group;
 pub mod control;

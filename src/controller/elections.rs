@@ -79,7 +79,7 @@ impl Controller {
             ElectionType::Preferred => partition.assignment.replicas.first() == Some(&leader),
             ElectionType::Unclean => self.ctx.is_live(leader),
         };
-        has_it.then(|| Outcome { code: ErrorCode::ElectionNotNeeded, message: None })
+        has_it.then_some(Outcome { code: ErrorCode::ElectionNotNeeded, message: None })
     }
 
     /// 2.8's kafka-preferred-replica-election writes partitions into a node; the node goes once they were dealt with.

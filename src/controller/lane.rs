@@ -100,10 +100,10 @@ fn overlay<P>(old: &mut Vec<P>, new: Vec<P>, number: impl Fn(&P) -> i32, join: i
 }
 
 /// The newer state counts. A replica that was never told it is new still has to hear it.
-fn merge_leader_and_isr(old: &mut LeaderAndIsrRequest, new: LeaderAndIsrRequest) {
+fn merge_leader_and_isr(old: &mut LeaderAndIsrRequest, mut new: LeaderAndIsrRequest) {
     let mut topics: BTreeMap<String, LeaderAndIsrTopicState> =
         old.topic_states.drain(..).map(|topic| (topic.topic_name.0.to_string(), topic)).collect();
-    for topic in new.topic_states {
+    for topic in new.topic_states.drain(..) {
         match topics.get_mut(topic.topic_name.0.as_str()).filter(|before| before.topic_id == topic.topic_id) {
             Some(before) => {
                 overlay(
@@ -120,10 +120,8 @@ fn merge_leader_and_isr(old: &mut LeaderAndIsrRequest, new: LeaderAndIsrRequest)
         }
     }
     let mut leaders: BTreeMap<i32, _> = old.live_leaders.drain(..).map(|leader| (leader.broker_id.0, leader)).collect();
-    leaders.extend(new.live_leaders.into_iter().map(|leader| (leader.broker_id.0, leader)));
-    *old = LeaderAndIsrRequest { topic_states: Vec::new(), live_leaders: Vec::new(), ..new };
-    old.topic_states = topics.into_values().collect();
-    old.live_leaders = leaders.into_values().collect();
+    leaders.extend(new.live_leaders.drain(..).map(|leader| (leader.broker_id.0, leader)));
+    *old = new.with_topic_states(topics.into_values().collect()).with_live_leaders(leaders.into_values().collect());
 }
 
 fn merge_update_metadata(old: UpdateMetadataRequest, new: UpdateMetadataRequest) -> UpdateMetadataRequest {
@@ -138,7 +136,7 @@ fn merge_update_metadata(old: UpdateMetadataRequest, new: UpdateMetadataRequest)
             None => drop(topics.insert(topic.topic_name.0.to_string(), topic.clone())),
         }
     }
-    UpdateMetadataRequest { topic_states: topics.into_values().collect(), ..new }
+    new.with_topic_states(topics.into_values().collect())
 }
 
 /// A replica that is to be deleted stays so; the newer leader epoch counts.

@@ -73,11 +73,10 @@ async fn only_without_broker(zk: &ZkClient, wanted: &Wanted) -> anyhow::Result<(
     }
     let message = format!("--bootstrap-server option must be specified to update broker configs {}", others.join(", "));
     match &wanted.entity {
-        Entity::Named(id) => {
-            if zk.exists(&format!("{}/{id}", broker_ids::PATH)).await?.is_some() {
-                bail!("{message} when broker {id} is running.");
-            }
+        Entity::Named(id) if zk.exists(&format!("{}/{id}", broker_ids::PATH)).await?.is_some() => {
+            bail!("{message} when broker {id} is running.");
         }
+        Entity::Named(_) => {}
         _ if !zk.children(broker_ids::PATH).await?.is_empty() => {
             bail!("{message} for default cluster if any broker is running.");
         }
