@@ -9,12 +9,14 @@
 //!   check the ids, topic configurations         answer those who wait, drain the connections
 //!   replicas, groups, register                  groups
 //!   controller, background tasks, accept        controller, background tasks
+//!                                               leaderships handed on
 //! ```
 
 mod background;
 mod broker_configs;
 mod config_changes;
 mod control_plane;
+mod controlled_shutdown;
 pub mod controller_channel;
 mod failures;
 pub mod logging;
@@ -243,8 +245,9 @@ impl Server {
         self.sockets.local_addresses()
     }
 
-    /// Stops in order: answers those who wait, drains, flushes, deregisters.
+    /// Stops in order: hands leaderships on, answers those who wait, drains, flushes, deregisters.
     pub async fn stop(mut self) {
+        controlled_shutdown::run(&self.context).await;
         self.tasks.iter().for_each(JoinHandle::abort);
         self.context.controller.shut_down();
         if tokio::time::timeout(CONTROLLER_PATIENCE, &mut self.controller_task).await.is_err() {

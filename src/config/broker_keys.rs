@@ -159,9 +159,9 @@ broker_keys! {
     replica_lag_time_max_ms: i64 = "replica.lag.time.max.ms", Long "30000", Any, High ReadOnly, "A follower that has not caught up for so long leaves the ISR.";
     replica_socket_timeout_ms: i32 = "replica.socket.timeout.ms", Int "30000", Any, High ReadOnly NotYet, "How long a follower's fetch may take.";
     replica_socket_receive_buffer_bytes: i32 = "replica.socket.receive.buffer.bytes", Int "65536", Any, High ReadOnly NotYet, "SO_RCVBUF of a follower's connections.";
-    controlled_shutdown_enable: bool = "controlled.shutdown.enable", Boolean "true", Any, Medium ReadOnly NotYet, "Whether a broker that stops first hands its leaderships on.";
-    controlled_shutdown_max_retries: i32 = "controlled.shutdown.max.retries", Int "3", Any, Medium ReadOnly NotYet, "How often it tries.";
-    controlled_shutdown_retry_backoff_ms: i64 = "controlled.shutdown.retry.backoff.ms", Long "5000", Any, Medium ReadOnly NotYet, "How long it waits between tries.";
+    controlled_shutdown_enable: bool = "controlled.shutdown.enable", Boolean "true", Any, Medium ReadOnly, "Whether a broker that stops first hands its leaderships on.";
+    controlled_shutdown_max_retries: i32 = "controlled.shutdown.max.retries", Int "3", Any, Medium ReadOnly, "How often it tries.";
+    controlled_shutdown_retry_backoff_ms: i64 = "controlled.shutdown.retry.backoff.ms", Long "5000", Any, Medium ReadOnly, "How long it waits between tries.";
     controller_socket_timeout_ms: i32 = "controller.socket.timeout.ms", Int "30000", Any, Medium ReadOnly, "How long a request of the controller may take.";
     inter_broker_protocol_version: String = "inter.broker.protocol.version", String "3.9-IV0", Version, Medium ReadOnly, "The version of Kafka whose protocol brokers speak among themselves.";
     fetch_max_bytes: i32 = "fetch.max.bytes", Int "57671680", AtLeast(1024), Medium ReadOnly, "Bytes in one answer to a fetch.";

@@ -70,6 +70,7 @@ pub trait BrokerChannel: Send + Sync + 'static {
 struct Queue {
     pending: Mutex<Pending>, // locked to put in and to take out only
     filled: Notify,
+    emptied: Notify,
 }
 
 impl Queue {
@@ -78,8 +79,23 @@ impl Queue {
             let next = self.pending.lock().pop();
             match next {
                 Some(request) => return request,
-                None => self.filled.notified().await,
+                None => {
+                    // The one before was answered, or this is the start.
+                    self.emptied.notify_waiters();
+                    self.filled.notified().await;
+                }
             }
+        }
+    }
+
+    /// Waits until all that was put in was answered.
+    async fn drained(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.pending.lock().is_idle() {
+                return;
+            }
+            emptied.await;
         }
     }
 }
@@ -112,6 +128,14 @@ impl Channels {
         let queue = Arc::new(Queue::default());
         let task = tokio::spawn(run(broker, queue.clone(), self.channel.clone(), self.events.clone()));
         self.lanes.insert(id, Lane { epoch, queue, task });
+    }
+
+    /// Waits until all brokers have answered all they were told, for `patience` at most.
+    pub(super) async fn drain(&self, patience: Duration) {
+        let all = futures::future::join_all(self.lanes.values().map(|lane| lane.queue.drained()));
+        if tokio::time::timeout(patience, all).await.is_err() {
+            debug!("not all brokers have answered what they were told");
+        }
     }
 
     /// Drops a broker's queue and what is in it.

@@ -20,6 +20,8 @@ type Named<'a> = (&'a str, i32);
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     requests: VecDeque<ControlRequest>,
+    /// Whether one was taken out and the next not asked for yet.
+    under_way: bool,
 }
 
 impl Pending {
@@ -32,9 +34,16 @@ impl Pending {
         }
     }
 
-    /// The next one to send.
+    /// The next one to send, once the one before was answered.
     pub(super) fn pop(&mut self) -> Option<ControlRequest> {
-        self.requests.pop_front()
+        let next = self.requests.pop_front();
+        self.under_way = next.is_some();
+        next
+    }
+
+    /// Whether all that was put in was sent and answered.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.under_way && self.requests.is_empty()
     }
 
     #[cfg(test)]
@@ -103,7 +112,7 @@ fn overlay<P>(old: &mut Vec<P>, new: Vec<P>, number: impl Fn(&P) -> i32, join: i
 fn merge_leader_and_isr(old: &mut LeaderAndIsrRequest, mut new: LeaderAndIsrRequest) {
     let mut topics: BTreeMap<String, LeaderAndIsrTopicState> =
         old.topic_states.drain(..).map(|topic| (topic.topic_name.0.to_string(), topic)).collect();
-    for topic in new.topic_states.drain(..) {
+    for topic in std::mem::take(&mut new.topic_states) {
         match topics.get_mut(topic.topic_name.0.as_str()).filter(|before| before.topic_id == topic.topic_id) {
             Some(before) => {
                 overlay(

@@ -20,6 +20,8 @@ use crate::zk::{SessionState, ZkClient, ZkError};
 const RELOAD_BACKOFF: Duration = Duration::from_millis(200);
 /// When a new controller first looks whether leaderships are balanced (`KafkaController.onControllerFailover`).
 const FIRST_REBALANCE: Duration = Duration::from_secs(5);
+/// How long a controller that stops waits for brokers to take what they were told.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(300);
 /// How often an election is tried when nobody knows who won.
 const MAX_ELECTION_ATTEMPTS: usize = 10;
 
@@ -122,6 +124,8 @@ impl Controller {
             let event = self.next_event().await;
             if matches!(event, Event::Shutdown) {
                 if self.is_active() {
+                    // What was decided last, as who leads what this broker led, is not to wait for another controller.
+                    self.channels.drain(DRAIN_PATIENCE).await;
                     self.store.resign(&self.ctx).await;
                 }
                 self.resign("the broker stops");

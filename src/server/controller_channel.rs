@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use kafka_protocol::messages::{AllocateProducerIdsRequest, AlterPartitionRequest, ControlledShutdownRequest};
 use kafka_protocol::protocol::Request;
@@ -45,17 +46,29 @@ impl ControllerRequest for AlterPartitionRequest {
     fn error(response: &Self::Response) -> i16 {
         response.error_code
     }
+
+    fn in_process(controller: &ControllerHandle, request: Self, version: i16) -> Option<BoxFuture<'_, Self::Response>> {
+        Some(controller.alter_partition(request, version).boxed())
+    }
 }
 
 impl ControllerRequest for ControlledShutdownRequest {
     fn error(response: &Self::Response) -> i16 {
         response.error_code
     }
+
+    fn in_process(controller: &ControllerHandle, request: Self, _: i16) -> Option<BoxFuture<'_, Self::Response>> {
+        Some(controller.controlled_shutdown(request).boxed())
+    }
 }
 
 impl ControllerRequest for AllocateProducerIdsRequest {
     fn error(response: &Self::Response) -> i16 {
         response.error_code
+    }
+
+    fn in_process(controller: &ControllerHandle, request: Self, _: i16) -> Option<BoxFuture<'_, Self::Response>> {
+        Some(controller.allocate_producer_ids(request).boxed())
     }
 }
 
