@@ -119,6 +119,8 @@ pub struct Context {
     pub epoch: ControllerEpoch,
     /// The version of `/controller_epoch` in this controllership; the fence of every write.
     pub epoch_zk_version: i32,
+    /// The number of the first notification of a changed configuration that was not looked at yet.
+    pub next_config_change: i64,
     /// The live brokers.
     pub brokers: BTreeMap<BrokerId, LiveBroker>,
     /// Those of them that asked to stop.

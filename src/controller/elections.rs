@@ -106,10 +106,15 @@ impl Controller {
         self.elect_on_request(ElectionType::Preferred, wanted).await.map(drop)
     }
 
-    /// A topic may be led by replicas out of sync from now on (`TopicUncleanLeaderElectionEnable`).
-    pub(super) async fn on_unclean_election_enabled(&mut self, topic: &str) -> Result<(), ControllerError> {
+    /// A topic whose configuration changed may be led by replicas out of sync from now on
+    /// (`TopicUncleanLeaderElectionEnable`). What its configuration says is read where it matters.
+    pub(super) async fn on_config_change(&mut self) -> Result<(), ControllerError> {
+        let (next, topics) = self.store.changed_topics(self.ctx.next_config_change).await?;
+        self.ctx.next_config_change = next;
         let mut batch = Batch::default();
-        self.bring_topic_online(topic, &mut batch).await?;
+        for topic in topics {
+            self.bring_topic_online(&topic, &mut batch).await?;
+        }
         self.send(batch);
         Ok(())
     }

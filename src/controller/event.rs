@@ -39,8 +39,8 @@ pub(super) enum Event {
     PreferredElection,
     /// It is time to look whether leaderships are balanced.
     AutoRebalance,
-    /// Replicas out of sync may lead this topic from now on.
-    UncleanElectionEnabled(Arc<str>),
+    /// Configurations changed: replicas out of sync may be allowed to lead a topic from now on.
+    ConfigChange,
     /// `/admin/reassign_partitions` came, changed or went.
     Reassignment,
     /// A broker answered.
@@ -63,8 +63,7 @@ pub(super) enum Event {
 impl Event {
     fn is_same_as(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::PartitionModification(a), Self::PartitionModification(b))
-            | (Self::UncleanElectionEnabled(a), Self::UncleanElectionEnabled(b)) => a == b,
+            (Self::PartitionModification(a), Self::PartitionModification(b)) => a == b,
             (Self::BrokerModification(a), Self::BrokerModification(b)) => a == b,
             (Self::Response { .. } | Self::Request(_), _) | (_, Self::Response { .. } | Self::Request(_)) => false,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),

@@ -22,6 +22,8 @@ impl Controller {
         }
         self.store.isr_changes().await?; // for the watch
         self.store.log_dir_events().await?; // likewise
+        // Whatever topics allow by now, all leaderless partitions are looked at below.
+        self.ctx.next_config_change = self.store.changed_topics(0).await?.0;
         self.initialize_context().await?;
         let mut batch = Batch::default();
         batch.add_metadata(self.ctx.brokers.keys().copied(), []);

@@ -30,7 +30,7 @@ impl Controller {
             Event::LogDirFailure => self.on_log_dir_event().await,
             Event::PreferredElection => self.on_preferred_election().await,
             Event::AutoRebalance => self.on_auto_rebalance().await,
-            Event::UncleanElectionEnabled(topic) => self.on_unclean_election_enabled(&topic).await,
+            Event::ConfigChange => self.on_config_change().await,
             Event::Reassignment => self.on_reassignment_node().await,
             Event::Response { broker, epoch, request, response } => {
                 self.on_response(broker, epoch, *request, response).await

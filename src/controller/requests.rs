@@ -114,12 +114,6 @@ impl ControllerHandle {
     ) -> Option<BTreeMap<TopicPartition, ReplicaAssignment>> {
         self.ask(|answer| Request::ListReassignments(partitions, answer)).await
     }
-
-    /// A topic's `unclean.leader.election.enable` became true: if this broker is the controller it elects leaders for
-    /// the topic's partitions that have none.
-    pub fn unclean_election_enabled(&self, topic: &str) {
-        self.queue.push(Event::UncleanElectionEnabled(topic.into()));
-    }
 }
 
 const NOT_CONTROLLER: i16 = ErrorCode::NotController.code();

@@ -367,6 +367,7 @@ fn event_of(event: &WatchEvent) -> Option<Event> {
         admin::DELETE_TOPICS_PATH => Event::TopicDeletion,
         admin::PREFERRED_ELECTION_PATH => Event::PreferredElection,
         admin::REASSIGN_PATH => Event::Reassignment,
+        configs::CHANGES_PATH => Event::ConfigChange,
         notifications::ISR_CHANGE_PATH => Event::IsrChangeNotification,
         notifications::LOG_DIR_EVENT_PATH => Event::LogDirFailure,
         _ if event.kind != WatchKind::DataChanged => return None,

@@ -8,9 +8,9 @@ use tracing::warn;
 use super::context::Context;
 use super::store::{ControllerError, Store};
 use crate::base::ids::{BrokerId, TopicPartition};
-use crate::zk::znodes::admin;
 use crate::zk::znodes::cluster::{PRODUCER_ID_BLOCK_PATH, ProducerIdBlock};
 use crate::zk::znodes::topics::{self, ReplicaAssignment, TopicNode};
+use crate::zk::znodes::{admin, configs};
 use crate::zk::{Node, Op, ZkError};
 
 /// How many ids a block has.
@@ -114,6 +114,23 @@ impl Store {
             }
         }
         Err(ZkError::BadVersion.into())
+    }
+
+    /// The topics whose configurations changed, by the notifications from number `next` on, and the number that follows;
+    /// watches for the next one.
+    pub(super) async fn changed_topics(&self, next: i64) -> Result<(i64, BTreeSet<String>), ZkError> {
+        let names = match self.zk.children_and_watch(configs::CHANGES_PATH, &self.sink).await {
+            Err(ZkError::NoNode) => return Ok((next, BTreeSet::new())),
+            names => names?,
+        };
+        let numbered = names.iter().filter_map(|name| Some((configs::change_number(name)?, name)));
+        let new: Vec<(i64, &String)> = numbered.filter(|(number, _)| *number >= next).collect();
+        let paths: Vec<String> = new.iter().map(|(_, name)| format!("{}/{name}", configs::CHANGES_PATH)).collect();
+        let nodes = self.zk.get_many(&paths).await?;
+        let entities = nodes.into_iter().flatten().filter_map(|node| configs::decode_change(&node.data).ok());
+        let topics = entities.filter_map(|entity| Some(entity.strip_prefix("topics/")?.to_owned())).collect();
+        let last = new.iter().map(|(number, _)| *number).max();
+        Ok((last.map_or(next, |last| last + 1), topics))
     }
 
     /// Takes the next block of producer ids for a broker; the inner error says why there is none.

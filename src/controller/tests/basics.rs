@@ -42,9 +42,8 @@ async fn deletion_leaves_nothing_behind() {
     cluster.admin.create(&admin::delete_topic_path("t"), b"", CreateMode::Persistent).await.unwrap();
     eventually("no marks", async || cluster.admin.children(admin::DELETE_TOPICS_PATH).await.unwrap().is_empty()).await;
     assert_eq!(cluster.admin.find(&topics::path("t")).await.unwrap(), None);
-    let stops = cluster.brokers.told(0);
-    let stops = stops.iter().filter(|request| matches!(request, ControlRequest::StopReplica(_)));
-    assert_eq!(stops.count(), 2);
+    let stopped = cluster.brokers.stopped(0, "t");
+    assert!(stopped.len() == 5 && stopped.values().all(|deleted| *deleted), "{stopped:?}");
     // The name can be used again.
     cluster.create("t", 1, &[0]).await;
     eventually("leader", async || cluster.leader("t", 0).await == Some(0)).await;

@@ -97,14 +97,20 @@ async fn an_unclean_leader_is_elected_on_request_only() {
 #[tokio::test]
 async fn a_topic_that_allows_unclean_leaders_gets_one_at_once() {
     let (cluster, [one, ..]) = without_a_leader().await;
-    one.handle.unclean_election_enabled("t");
+    let tell = async || {
+        let change = configs::encode_change("topics/t");
+        let mode = CreateMode::PersistentSequential;
+        cluster.admin.create(&configs::change_path_prefix(), &change, mode).await.unwrap();
+    };
     // Nothing happens as long as the configuration does not say so.
+    tell().await;
     let list = one.handle.list_reassignments(None).await.unwrap();
     assert!(list.is_empty());
     assert_eq!(cluster.leader("t", 0).await, Some(-1));
     let overrides = BTreeMap::from([("unclean.leader.election.enable".to_owned(), "true".to_owned())]);
     let path = configs::path(configs::EntityType::Topics, "t");
     cluster.admin.create_recursive(&path, &configs::encode(&overrides)).await.unwrap();
-    one.handle.unclean_election_enabled("t");
+    tell().await;
     eventually("an unclean leader", async || cluster.leader("t", 0).await == Some(3)).await;
+    assert!(one.handle.is_active());
 }
