@@ -7,7 +7,7 @@
 //!   lock the log dirs, bind the ports           flush, checkpoints, mark of an orderly stop
 //!   ZooKeeper session | load the logs           network threads
 //!   check the ids, topic configurations         answer those who wait, drain the connections
-//!   replicas, groups, register                  groups
+//!   replicas, fetchers, groups, register        groups, fetchers
 //!   controller, background tasks, accept        controller, background tasks
 //!                                               leaderships handed on
 //! ```
@@ -21,6 +21,7 @@ pub mod controller_channel;
 mod failures;
 pub mod logging;
 mod parts;
+pub mod replication;
 pub mod resources;
 pub mod settings;
 pub mod upward;
@@ -35,6 +36,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use self::controller_channel::ControllerChannel;
 use crate::api::{Context, Dispatcher};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::{BrokerEpoch, BrokerId};
@@ -142,6 +144,8 @@ pub struct Server {
     sockets: SocketServer,
     threads: NetworkThreads,
     zk: ZkClient,
+    /// Dropped last: connections of fetchers live on them.
+    replication: replication::ReplicationThreads,
     tasks: Vec<JoinHandle<()>>,
     controller_task: JoinHandle<()>,
     none_left: Arc<Notify>,
@@ -189,6 +193,9 @@ impl Server {
         manager.set_listener(Box::new(upward::Upward::new(Arc::clone(&groups))));
         let none_left = failures::watch(&logs, &manager, &zk, &control);
 
+        let replication = replication::ReplicationThreads::start(&config)?;
+        replication::start_fetchers(&config, &manager, &replication);
+
         let info = settings::broker_info(&config, broker_id, &sockets)?;
         let file = parts::session_file(&logs);
         let registration = Arc::new(Registration::new(zk.clone(), info, file, Arc::clone(&clock)));
@@ -200,7 +207,11 @@ impl Server {
             Arc::new(control_plane::ControlChannel::new(&config, Arc::clone(&manager))),
             Arc::clone(&clock),
         );
+        let channel = ControllerChannel::new(&config, Arc::clone(&manager), controller.clone());
+        manager.start_isr_changes(Arc::new(replication::IsrSender(Arc::new(channel))), &control);
         let mut tasks = background::start(&config, &manager, &control);
+        let epochs = Arc::clone(manager.broker_epochs());
+        tasks.push(control.spawn(replication::watch_broker_epochs(zk.clone(), epochs)));
         tasks.push(control.spawn(config_changes.run()));
         tasks.push(control.spawn(Arc::clone(&registration).keep()));
         tasks.push(control.spawn(follow_epoch(registration.epoch(), Arc::clone(&manager))));
@@ -222,7 +233,7 @@ impl Server {
         });
         let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&context)));
         sockets.start(&control, &threads.handles(), dispatcher).context("the listeners cannot be started")?;
-        Ok(Self { context, sockets, threads, zk, tasks, controller_task, none_left })
+        Ok(Self { context, sockets, threads, zk, replication, tasks, controller_task, none_left })
     }
 
     /// This broker's id.
@@ -254,6 +265,7 @@ impl Server {
             self.controller_task.abort();
         }
         self.context.groups.stop();
+        self.context.replica_manager.stop_replication();
         self.context.replica_manager.stop_waiting();
         self.sockets.shutdown(DRAIN_PATIENCE).await;
         let manager = Arc::clone(&self.context.replica_manager);
@@ -268,6 +280,7 @@ impl Server {
         if let Err(error) = closed {
             warn!("the logs were not closed in order: {error}");
         }
+        drop(self.replication);
     }
 }
 

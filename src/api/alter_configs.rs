@@ -16,10 +16,10 @@ use super::{Call, Context};
 use crate::admin::AdminError;
 use crate::admin::configs::{self, Change, Configs};
 use crate::base::error::ErrorCode;
+use crate::base::topic_names;
 use crate::config::def::{ConfigError, KeyDef};
 use crate::config::dynamic::{self, Dynamic};
 use crate::config::topic::{self, TopicConfig};
-use crate::base::topic_names;
 use crate::zk::znodes::configs::{DEFAULT_ENTITY, EntityType};
 
 /// `AlterConfigOp.OpType`.

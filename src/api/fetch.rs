@@ -49,7 +49,7 @@ pub async fn handle(ctx: &Context, mut call: Call) -> Outcome {
     let version = call.version();
     // Neither of them may keep the read buffer while the fetch waits.
     call.header.client_id = None;
-    let params = params(ctx, &request, version);
+    let params = params(ctx, &call, &request);
     let spec = spec(ctx, request, version);
     let correlation_id = call.header.correlation_id;
     let now_ms = ctx.clock.now_ms();
@@ -68,7 +68,8 @@ fn failed(correlation_id: i32, version: i16, error: ErrorCode) -> Outcome {
     Outcome::Reply(fetch_encoder::encode(correlation_id, version, response))
 }
 
-fn params(ctx: &Context, request: &FetchRequest, version: i16) -> FetchParams {
+fn params(ctx: &Context, call: &Call, request: &FetchRequest) -> FetchParams {
+    let version = call.version();
     let (replica_id, replica_epoch) = if version >= FIRST_WITH_REPLICA_STATE {
         (request.replica_state.replica_id.0, request.replica_state.replica_epoch)
     } else {
@@ -90,6 +91,8 @@ fn params(ctx: &Context, request: &FetchRequest, version: i16) -> FetchParams {
         max_bytes,
         hard_max_bytes: version < FIRST_WITH_SOFT_LIMIT,
         rules: ReadRules { up_to, only_leader: from_follower || version < FIRST_FROM_FOLLOWERS },
+        client: (version >= FIRST_FROM_FOLLOWERS && !from_follower)
+            .then(|| (request.rack_id.to_string(), Arc::clone(&call.connection.listener))),
     }
 }
 
@@ -247,7 +250,7 @@ fn outline(result: &FetchResult) -> Outline {
         bytes: read.map_or(0, |read| read.bytes()),
         high_watermark: read.map_or(unknown, |read| read.log.high_watermark),
         log_start_offset: read.map_or(unknown, |read| read.log.log_start_offset),
-        must_tell: read.is_some_and(|read| read.diverging.is_some()),
+        must_tell: read.is_some_and(|read| read.must_tell()),
     }
 }
 
@@ -272,7 +275,7 @@ fn partition(index: i32, result: FetchResult, converted: Option<Bytes>) -> Fetch
         last_stable_offset: read.log.last_stable_offset,
         log_start_offset: read.log.log_start_offset,
         aborted_transactions: aborted,
-        preferred_read_replica: -1,
+        preferred_read_replica: read.preferred.unwrap_or(BrokerId::NONE).get(),
         records,
         diverging_epoch: read.diverging,
         current_leader: None,

@@ -82,6 +82,7 @@ apis! {
     19 "CreateTopics" 0..=7 typed create_topics::handle;
     20 "DeleteTopics" 0..=6 typed delete_topics::handle;
     22 "InitProducerId" 0..=5 typed init_producer_id::handle;
+    23 "OffsetForLeaderEpoch" 0..=4 typed offset_for_leader_epoch::handle;
     32 "DescribeConfigs" 0..=4 typed describe_configs::handle;
     33 "AlterConfigs" 0..=2 typed alter_configs::replace;
     35 "DescribeLogDirs" 0..=4 typed describe_log_dirs::handle;

@@ -69,7 +69,6 @@ pub(super) static KNOWN_KEYS: &[KeyDef] = known_keys! {
     "log.local.retention.ms", Long "-2", AtLeast(-2), Medium ClusterWide, NotYet, "How long records of a tiered topic stay on the local disk.";
     "log.local.retention.bytes", Long "-2", AtLeast(-2), Medium ClusterWide, NotYet, "How many bytes of a tiered topic stay on the local disk.";
     "num.replica.alter.log.dirs.threads", Int null, Any, High ReadOnly, NotYet, "Threads that move replicas between folders.";
-    "replica.selector.class", String null, Any, Medium ReadOnly, NotYet, "The class that picks a replica to read from.";
     "fetch.purgatory.purge.interval.requests", Int "1000", Any, Medium ReadOnly, Moot("finished ones leave at once"), "Waiting fetches between two clearings of finished ones.";
     "producer.purgatory.purge.interval.requests", Int "1000", Any, Medium ReadOnly, Moot("finished ones leave at once"), "Waiting produce requests between two clearings of finished ones.";
     "delete.records.purgatory.purge.interval.requests", Int "1", Any, Medium ReadOnly, Moot("finished ones leave at once"), "Waiting record deletions between two clearings of finished ones.";

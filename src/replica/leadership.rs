@@ -6,6 +6,7 @@
 
 use kafka_protocol::messages::leader_and_isr_request::LeaderAndIsrPartitionState;
 
+use super::isr::{IsrEligibility, PendingIsr};
 use super::metadata_cache::BrokerIds;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, Offset};
@@ -42,21 +43,32 @@ pub struct FollowerState {
 }
 
 impl FollowerState {
-    fn new(broker: BrokerId) -> Self {
+    /// A follower of which nothing is known yet. One in the ISR gets its time to fetch.
+    fn new(broker: BrokerId, in_sync: bool, now: i64) -> Self {
         Self {
             broker,
             broker_epoch: BrokerEpoch::NONE,
             log_start_offset: Offset::UNKNOWN,
             log_end_offset: Offset::UNKNOWN,
-            last_caught_up_ms: 0,
+            last_caught_up_ms: if in_sync { now } else { 0 },
             last_fetch_ms: 0,
-            last_fetch_leader_log_end: Offset::ZERO,
+            last_fetch_leader_log_end: Offset::UNKNOWN,
         }
     }
 
+    /// The same leader goes on in a new epoch (`Replica.resetReplicaState`).
+    fn in_new_epoch(self, in_sync: bool, leader_log_end: Offset, now: i64) -> Self {
+        let since = if in_sync { now } else { 0 };
+        Self { last_caught_up_ms: since, last_fetch_ms: since, last_fetch_leader_log_end: leader_log_end, ..self }
+    }
+
     /// Takes in a fetch from `offset` (`Replica.updateFetchStateOrThrow`). It is caught up if it asks for the leader's log
-    /// end now, or for what was the log end when it fetched before.
+    /// end now, or for what was the log end when it fetched before. In a new life of its broker what it had before does
+    /// not count (KIP-903).
     pub fn fetched(&mut self, offset: Offset, log_start: Offset, leader_log_end: Offset, epoch: BrokerEpoch, now: i64) {
+        if epoch != self.broker_epoch && self.broker_epoch != BrokerEpoch::NONE {
+            *self = Self::new(self.broker, false, now);
+        }
         if offset >= leader_log_end {
             self.last_caught_up_ms = self.last_caught_up_ms.max(now);
         } else if offset >= self.last_fetch_leader_log_end {
@@ -94,8 +106,10 @@ pub struct Leadership {
     pub adding: BrokerIds,
     /// Replicas that a reassignment removes.
     pub removing: BrokerIds,
-    /// In-sync replicas, this leader among them.
+    /// In-sync replicas, this leader among them, as the controller has them.
     pub isr: BrokerIds,
+    /// The change of them that this leader has proposed.
+    pub pending: Option<PendingIsr>,
     /// The log end when this broker became leader in this epoch: consumers learn no offset below it (KIP-207).
     pub epoch_start_offset: Offset,
     /// The other replicas, if this broker leads.
@@ -120,8 +134,15 @@ impl Leadership {
     }
 
     /// Takes over as leader in the epoch of `state`, or takes in a new ISR (`Partition.makeLeader`).
-    pub fn make_leader(&mut self, me: BrokerId, state: &LeaderAndIsrPartitionState, log_end: Offset) -> Change {
-        let new_epoch = self.role != Role::Leader || state.leader_epoch > self.leader_epoch.get();
+    pub fn make_leader(
+        &mut self,
+        me: BrokerId,
+        state: &LeaderAndIsrPartitionState,
+        log_end: Offset,
+        now: i64,
+    ) -> Change {
+        let was_leader = self.role == Role::Leader;
+        let new_epoch = !was_leader || state.leader_epoch > self.leader_epoch.get();
         if !self.take_in(state) {
             return Change::Stale;
         }
@@ -129,8 +150,12 @@ impl Leadership {
         let others = self.replicas.iter().filter(|&&id| id != me);
         self.followers = others
             .map(|&id| {
-                let kept = known.iter().find(|f| f.broker == id && !new_epoch);
-                kept.copied().unwrap_or_else(|| FollowerState::new(id))
+                let in_sync = self.isr.contains(&id);
+                match known.iter().find(|f| f.broker == id) {
+                    Some(follower) if new_epoch => follower.in_new_epoch(in_sync, log_end, now),
+                    Some(follower) => *follower,
+                    None => FollowerState::new(id, in_sync, now),
+                }
             })
             .collect();
         self.role = Role::Leader;
@@ -169,6 +194,7 @@ impl Leadership {
         self.adding = ids(&state.adding_replicas);
         self.removing = ids(&state.removing_replicas);
         self.isr = ids(&state.isr);
+        self.pending = None;
         true
     }
 
@@ -177,7 +203,8 @@ impl Leadership {
         self.role == Role::Leader
     }
 
-    /// Takes in a follower's fetch; false if that broker is no replica of this partition.
+    /// Takes in a follower's fetch; false if that broker is no replica of this partition, or if an earlier life of it
+    /// fetched.
     pub fn update_follower_fetch_state(
         &mut self,
         broker: BrokerId,
@@ -188,6 +215,7 @@ impl Leadership {
         now: i64,
     ) -> bool {
         match self.followers.iter_mut().find(|f| f.broker == broker) {
+            Some(follower) if epoch != BrokerEpoch::NONE && epoch < follower.broker_epoch => false,
             Some(follower) => {
                 follower.fetched(fetch_offset, log_start, leader_log_end, epoch, now);
                 true
@@ -196,10 +224,13 @@ impl Leadership {
         }
     }
 
-    /// The high watermark that the replicas allow: the smallest log end of the leader, the in-sync followers, and those
-    /// that have caught up and only wait to be taken into the ISR (`Partition.maybeIncrementLeaderHW`).
-    pub fn high_watermark(&self, log_end: Offset, now: i64, max_lag_ms: i64) -> Offset {
-        let counts = |f: &FollowerState| self.isr.contains(&f.broker) || f.is_caught_up(log_end, now, max_lag_ms);
+    /// The high watermark that the replicas allow: the smallest log end of the leader, the followers in sync or about to
+    /// be, and those that have caught up and only wait to be taken into the ISR (`Partition.maybeIncrementLeaderHW`).
+    pub fn high_watermark(&self, log_end: Offset, now: i64, max_lag_ms: i64, eligible: &dyn IsrEligibility) -> Offset {
+        let waits_to_join = |f: &FollowerState| {
+            f.is_caught_up(log_end, now, max_lag_ms) && eligible.is_eligible(f.broker, f.broker_epoch)
+        };
+        let counts = |f: &FollowerState| self.in_maximal_isr(f.broker) || waits_to_join(f);
         self.followers.iter().filter(|f| counts(f)).map(|f| f.log_end_offset).fold(log_end, Offset::min)
     }
 
@@ -222,6 +253,7 @@ impl Leadership {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replica::isr::Everybody;
     use kafka_protocol::messages::BrokerId as Wire;
 
     const ME: BrokerId = BrokerId(1);
@@ -237,7 +269,7 @@ mod tests {
 
     fn leading(isr: &[i32]) -> Leadership {
         let mut leadership = Leadership::unknown();
-        assert_eq!(leadership.make_leader(ME, &state(1, 4, 0, isr), Offset(10)), Change::NewEpoch);
+        assert_eq!(leadership.make_leader(ME, &state(1, 4, 0, isr), Offset(10), 0), Change::NewEpoch);
         leadership
     }
 
@@ -249,14 +281,22 @@ mod tests {
     #[test]
     fn the_high_watermark_is_the_smallest_log_end_in_sync() {
         let mut leadership = leading(&[1, 2]);
-        assert_eq!(leadership.high_watermark(Offset(20), 100_000, 30_000), Offset::UNKNOWN);
+        assert_eq!(leadership.high_watermark(Offset(20), 100_000, 30_000, &Everybody), Offset::UNKNOWN);
         assert!(fetch(&mut leadership, 2, 15, 20, 100_000));
-        assert_eq!(leadership.high_watermark(Offset(20), 100_000, 30_000), Offset(15));
+        assert_eq!(leadership.high_watermark(Offset(20), 100_000, 30_000, &Everybody), Offset(15));
         assert!(fetch(&mut leadership, 3, 12, 12, 100_000));
-        assert_eq!(leadership.high_watermark(Offset(20), 100_000, 30_000), Offset(12), "3 has caught up, and waits");
-        assert_eq!(leadership.high_watermark(Offset(20), 140_000, 30_000), Offset(15), "3 has fallen behind");
+        assert_eq!(
+            leadership.high_watermark(Offset(20), 100_000, 30_000, &Everybody),
+            Offset(12),
+            "3 has caught up, and waits"
+        );
+        assert_eq!(
+            leadership.high_watermark(Offset(20), 140_000, 30_000, &Everybody),
+            Offset(15),
+            "3 has fallen behind"
+        );
         assert!(!fetch(&mut leadership, 9, 12, 12, 100_000));
-        assert_eq!(leading(&[1]).high_watermark(Offset(20), 100_000, 30_000), Offset(20), "alone in sync");
+        assert_eq!(leading(&[1]).high_watermark(Offset(20), 100_000, 30_000, &Everybody), Offset(20), "alone in sync");
     }
 
     #[test]
@@ -273,8 +313,8 @@ mod tests {
     #[test]
     fn old_epochs_change_nothing() {
         let mut leadership = leading(&[1]);
-        assert_eq!(leadership.make_leader(ME, &state(1, 3, 9, &[1]), Offset(0)), Change::Stale);
-        assert_eq!(leadership.make_leader(ME, &state(1, 4, 2, &[1, 2]), Offset(50)), Change::SameEpoch);
+        assert_eq!(leadership.make_leader(ME, &state(1, 3, 9, &[1]), Offset(0), 0), Change::Stale);
+        assert_eq!(leadership.make_leader(ME, &state(1, 4, 2, &[1, 2]), Offset(50), 0), Change::SameEpoch);
         assert_eq!(leadership.epoch_start_offset, Offset(10), "only a new epoch moves it");
         assert_eq!(leadership.make_follower(&state(2, 4, 1, &[2])), Change::Stale);
         assert!(leadership.is_leader());
@@ -298,7 +338,7 @@ mod tests {
         let mut alone = Leadership::unknown();
         let mut state = state(1, 0, 0, &[1]);
         state.replicas = vec![Wire(1)];
-        alone.make_leader(ME, &state, Offset(0));
+        alone.make_leader(ME, &state, Offset(0), 0);
         assert!(alone.has_min_isr(2), "as Partition.effectiveMinIsr has it");
     }
 }

@@ -12,7 +12,9 @@ use kafka_protocol::messages::leader_and_isr_request::LeaderAndIsrPartitionState
 use parking_lot::RwLock;
 
 use super::fetch_session::FetchTarget;
+use super::isr::{IsrEligibility, IsrProposal};
 use super::leadership::{Change, Leadership, Role};
+use crate::base::clock::Clock;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition};
 use crate::base::purgatory::{Event, WaitList, Watched};
@@ -37,9 +39,16 @@ pub struct PartitionRead {
     pub log: LogRead,
     /// Where the reader's log left ours: the epoch and its end here (KIP-595). Then there are no records.
     pub diverging: Option<(LeaderEpoch, Offset)>,
+    /// The follower that the consumer should ask instead (KIP-392). Then there are no records.
+    pub preferred: Option<BrokerId>,
 }
 
 impl PartitionRead {
+    /// Whether it says something that the reader waits for whether or not there are records.
+    pub fn must_tell(&self) -> bool {
+        self.diverging.is_some() || self.preferred.is_some()
+    }
+
     /// Bytes of records.
     pub fn bytes(&self) -> usize {
         self.log.data.as_ref().map_or(0, |slice| slice.len)
@@ -86,16 +95,39 @@ impl State {
     }
 }
 
+mod follower;
+mod isr;
+
+/// What all partitions of a broker have in common.
+#[derive(Clone)]
+pub struct PartitionContext {
+    /// This broker.
+    pub me: BrokerId,
+    /// `replica.lag.time.max.ms`.
+    pub max_lag_ms: i64,
+    /// The broker's clock.
+    pub clock: Arc<dyn Clock>,
+    /// Who may be in an ISR.
+    pub eligible: Arc<dyn IsrEligibility>,
+}
+
 /// One partition. Shared by all requests.
-#[derive(Debug)]
 pub struct Partition {
     /// Its name.
     pub topic_partition: TopicPartition,
     me: BrokerId,
     max_lag_ms: i64,
+    clock: Arc<dyn Clock>,
+    eligible: Arc<dyn IsrEligibility>,
     min_isr: AtomicI32,
     state: RwLock<State>,
     waiters: WaitList,
+}
+
+impl std::fmt::Debug for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Partition").field("name", &self.topic_partition).field("state", &self.state).finish()
+    }
 }
 
 impl Watched for Partition {
@@ -105,17 +137,23 @@ impl Watched for Partition {
 }
 
 impl Partition {
-    /// A partition that nobody leads yet, on broker `me`. `max_lag_ms` is `replica.lag.time.max.ms`.
-    pub fn new(topic_partition: TopicPartition, me: BrokerId, max_lag_ms: i64) -> Self {
+    /// A partition that nobody leads yet.
+    pub fn new(topic_partition: TopicPartition, context: &PartitionContext) -> Self {
         let state = State { leadership: Leadership::unknown(), log: None, offline: false };
         Self {
             topic_partition,
-            me,
-            max_lag_ms,
+            me: context.me,
+            max_lag_ms: context.max_lag_ms,
+            clock: Arc::clone(&context.clock),
+            eligible: Arc::clone(&context.eligible),
             min_isr: AtomicI32::new(1),
             state: RwLock::new(state),
             waiters: WaitList::new(),
         }
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
     }
 
     /// Takes a new `min.insync.replicas`.
@@ -157,7 +195,7 @@ impl Partition {
     pub fn make_leader(&self, request: &LeaderAndIsrPartitionState, log: Arc<PartitionLog>, now_ms: i64) -> Change {
         let mut state = self.state.write();
         let log_end = log.log_end_offset();
-        let change = state.leadership.make_leader(self.me, request, log_end);
+        let change = state.leadership.make_leader(self.me, request, log_end, now_ms);
         if change == Change::Stale {
             return change;
         }
@@ -244,9 +282,12 @@ impl Partition {
     }
 
     /// Raises the high watermark to what the replicas allow; whether it moved. With no follower in sync that is the log
-    /// end.
+    /// end. Never while fewer are in sync than `min.insync.replicas` asks for (KIP-966, from 3.7 on).
     fn advance_high_watermark(&self, leadership: &Leadership, log: &PartitionLog, now_ms: i64) -> bool {
-        let reached = leadership.high_watermark(log.log_end_offset(), now_ms, self.max_lag_ms);
+        if !leadership.has_min_isr(self.min_isr.load(Ordering::Relaxed)) {
+            return false;
+        }
+        let reached = leadership.high_watermark(log.log_end_offset(), now_ms, self.max_lag_ms, &*self.eligible);
         log.maybe_increment_high_watermark(reached).is_some()
     }
 
@@ -283,24 +324,32 @@ impl Partition {
         {
             // A read at the log end finds nothing but the offsets.
             let log = log.read(log.log_end_offset(), 0, false, ReadUpTo::LogEnd)?;
-            return Ok(Some(PartitionRead { log, diverging: Some(diverging) }));
+            return Ok(Some(PartitionRead { log, diverging: Some(diverging), preferred: None }));
         }
         let read = match disk {
             Disk::Wait => Some(log.read(target.fetch_offset, max_bytes, min_one, rules.up_to)?),
             Disk::NoWait => log.read_cached(target.fetch_offset, max_bytes, min_one, rules.up_to)?,
         };
-        Ok(read.map(|log| PartitionRead { log, diverging: None }))
+        Ok(read.map(|log| PartitionRead { log, diverging: None, preferred: None }))
     }
 
-    /// Takes in what a follower's fetch says of its log; wakes those who wait for the high watermark. An error if that
-    /// broker is no replica.
+    /// The offsets alone, for a consumer that should ask `preferred` instead (`Partition.fetchOffsetSnapshot`).
+    pub fn redirect(&self, target: &FetchTarget, preferred: BrokerId) -> Result<PartitionRead, ErrorCode> {
+        let log = Arc::clone(self.state.read().log_for(target.current_leader_epoch, false)?);
+        let log = log.read(log.log_end_offset(), 0, false, ReadUpTo::LogEnd)?;
+        Ok(PartitionRead { log, diverging: None, preferred: Some(preferred) })
+    }
+
+    /// Takes in what a follower's fetch says of its log; wakes those who wait for the high watermark. Returns a change of
+    /// the ISR to propose, if there is one; `my_epoch` is that of this broker. An error if that broker is no replica, or
+    /// an earlier life of one.
     pub fn update_follower_fetch_state(
         &self,
-        broker: BrokerId,
-        epoch: BrokerEpoch,
+        (broker, epoch): (BrokerId, BrokerEpoch),
+        my_epoch: BrokerEpoch,
         target: &FetchTarget,
         now_ms: i64,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Option<IsrProposal>, ErrorCode> {
         let mut state = self.state.write();
         let log = Arc::clone(state.leader_log()?);
         let (offset, start, end) = (target.fetch_offset, target.log_start_offset, log.log_end_offset());
@@ -310,6 +359,21 @@ impl Partition {
             return Err(if knows_epoch { ErrorCode::UnknownLeaderEpoch } else { ErrorCode::NotLeaderOrFollower });
         }
         let before = log.high_watermark();
+        let leadership = &mut state.leadership;
+        let expanded = leadership.propose_expand(broker, before, &*self.eligible);
+        if let Some(isr) = &expanded {
+            tracing::info!("{}: proposes the ISR {isr:?}: broker {broker} is at {offset}", self.topic_partition);
+        }
+        let lost = offset < before && leadership.isr.contains(&broker);
+        let shrunk = if lost { leadership.propose_shrink(self.me, end, before, now_ms, self.max_lag_ms) } else { None };
+        if let Some(isr) = &shrunk {
+            tracing::warn!(
+                "{}: proposes the ISR {isr:?}: broker {broker} is at {offset}, it lost what was committed",
+                self.topic_partition
+            );
+        }
+        let proposed = expanded.or(shrunk);
+        let proposal = proposed.and_then(|_| leadership.proposal(&self.topic_partition, self.me, my_epoch));
         let advanced = self.advance_high_watermark(&state.leadership, &log, now_ms);
         drop(state);
         if advanced {
@@ -317,7 +381,7 @@ impl Partition {
             let offsets = log.high_watermark().since(before);
             self.waiters.wake(Event::HIGH_WATERMARK, offsets.max(1).saturating_mul(i64::from(i32::MAX)));
         }
-        Ok(())
+        Ok(proposal)
     }
 
     /// The log, leader epoch and epoch start for a reader that knows `epoch`.

@@ -9,6 +9,7 @@ mod crash;
 mod disks;
 mod hostile;
 mod limits;
+mod replication;
 mod retention;
 mod sendfile;
 mod stops;

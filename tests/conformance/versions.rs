@@ -12,8 +12,8 @@ use kafka_protocol::messages::{
     DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, ElectLeadersRequest, FetchRequest,
     FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
     LeaderAndIsrRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest,
-    MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, StopReplicaRequest,
-    SyncGroupRequest, TransactionalId, UpdateMetadataRequest,
+    MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest, StopReplicaRequest, SyncGroupRequest, TransactionalId, UpdateMetadataRequest,
 };
 use kafka_protocol::protocol::Request;
 
@@ -43,7 +43,7 @@ async fn every_version_of_every_key_is_answered() {
         HeartbeatRequest, LeaveGroupRequest, SyncGroupRequest, DescribeGroupsRequest, ListGroupsRequest,
         ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, InitProducerIdRequest, DescribeConfigsRequest,
         CreatePartitionsRequest, DeleteGroupsRequest, OffsetDeleteRequest, DescribeClusterRequest,
-    ConsumerGroupHeartbeatRequest, ConsumerGroupDescribeRequest, DescribeLogDirsRequest, AlterPartitionRequest, ControlledShutdownRequest, ElectLeadersRequest, AlterPartitionReassignmentsRequest, ListPartitionReassignmentsRequest, AllocateProducerIdsRequest, AlterConfigsRequest, IncrementalAlterConfigsRequest,
+    ConsumerGroupHeartbeatRequest, ConsumerGroupDescribeRequest, DescribeLogDirsRequest, AlterPartitionRequest, ControlledShutdownRequest, ElectLeadersRequest, AlterPartitionReassignmentsRequest, ListPartitionReassignmentsRequest, AllocateProducerIdsRequest, AlterConfigsRequest, IncrementalAlterConfigsRequest, OffsetForLeaderEpochRequest,
     );
     let api = find(ProduceRequest::KEY).expect("served");
     for version in api.min_version..=api.max_version {

@@ -81,7 +81,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<()> {
     let config = BrokerConfig::from_pairs(setup.pairs.clone())?;
     let me = BrokerId(setup.node);
     let (manager, zk, cluster_id) = stand_up(&setup, &config, &clock).await?;
-    let endpoint = Endpoint::plaintext(&format!("host-{me}"), 9092);
+    let endpoint = Endpoint::plaintext(format!("host-{me}"), 9092);
     let info = BrokerInfo::new(me, vec![endpoint], clock.now_ms());
     let file = SessionFile::open(&setup.dir);
     let registration = Arc::new(Registration::new(zk.clone(), info, Some(file), Arc::clone(&clock)));

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod broker;
+pub mod brokers;
 pub mod clients;
 pub mod cluster;
 pub mod dirs;

@@ -27,6 +27,9 @@ impl PartitionLog {
             (shared.log_end, shared.segments[0].base_offset())
         };
         if offset >= end {
+            // A leader that was deposed before its first record left an epoch behind that begins at the end: it goes
+            // (`UnifiedLog.truncateTo`).
+            self.shared.lock().epochs.truncate_from_end(end);
             return Ok(false);
         }
         if offset < first {

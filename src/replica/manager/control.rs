@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 use super::{LeadershipChange, ReplicaManager};
 use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerEpoch, ControllerEpoch, LeaderEpoch, TopicId, TopicPartition};
+use crate::replica::fetcher::Follow;
 use crate::replica::leadership::Change;
 use crate::replica::partition::Partition;
 
@@ -51,20 +52,31 @@ impl ReplicaManager {
         topics.dedup();
         self.configs.learn(&topics).await;
         // Making thousands of logs takes long; other tasks of this runtime go on meanwhile.
-        let results = blocking(|| assignments.iter().map(|a| self.assign(a)).collect::<Vec<_>>());
+        let results = blocking(|| {
+            let mut follows = Vec::new();
+            let results = assignments.iter().map(|a| self.assign(a, &mut follows)).collect::<Vec<_>>();
+            if let Some(fetchers) = self.fetchers.get() {
+                fetchers.add(follows);
+                fetchers.stop_idle();
+            }
+            results
+        });
         drop(newest);
         leader_and_isr_response(&assignments, &results, version)
     }
 
-    /// The partition's error, after it became what the controller wants.
-    fn assign(&self, assignment: &Assignment<'_>) -> ErrorCode {
+    /// The partition's error, after it became what the controller wants. What is to be fetched goes to `follows`.
+    fn assign(&self, assignment: &Assignment<'_>, follows: &mut Vec<Follow>) -> ErrorCode {
         match self.try_assign(assignment) {
-            Ok(()) => ErrorCode::None,
+            Ok(follow) => {
+                follows.extend(follow);
+                ErrorCode::None
+            }
             Err(error) => error,
         }
     }
 
-    fn try_assign(&self, assignment: &Assignment<'_>) -> Result<(), ErrorCode> {
+    fn try_assign(&self, assignment: &Assignment<'_>) -> Result<Option<Follow>, ErrorCode> {
         let state = assignment.state;
         let tp = TopicPartition::new(Arc::clone(&assignment.topic), state.partition_index);
         let known = self.hosted(&tp.topic, tp.partition);
@@ -83,7 +95,7 @@ impl ReplicaManager {
             warn!("{tp}: the controller sends a state whose replicas {:?} do not name this broker", state.replicas);
             return Err(ErrorCode::UnknownTopicOrPartition);
         }
-        let partition = known.unwrap_or_else(|| Arc::new(Partition::new(tp.clone(), self.me, self.max_lag_ms)));
+        let partition = known.unwrap_or_else(|| Arc::new(Partition::new(tp.clone(), &self.context)));
         let log = self.open_log(&tp, assignment.topic_id, state.is_new).inspect_err(|_| {
             partition.mark_offline();
             self.host(&partition, assignment.topic_id);
@@ -91,17 +103,22 @@ impl ReplicaManager {
         partition.set_min_isr(self.configs.get(&tp.topic).topic.min_insync_replicas);
         // Hosted first: those who are told of the new role look the partition up at once.
         self.host(&partition, assignment.topic_id);
-        self.take_role(&partition, state, log);
-        Ok(())
+        let follows = self.take_role(&partition, state, log);
+        Ok(if follows { self.follow(&partition, assignment.topic_id) } else { None })
     }
 
+    /// Leads or follows; whether it follows a leader that a fetcher does not know of yet. The fetcher of the old leader is
+    /// stopped before the role changes.
     fn take_role(
         &self,
         partition: &Arc<Partition>,
         state: &LeaderAndIsrPartitionState,
         log: Arc<crate::log::partition_log::PartitionLog>,
-    ) {
+    ) -> bool {
         let (tp, epoch) = (&partition.topic_partition, LeaderEpoch(state.leader_epoch));
+        if epoch > partition.leader_epoch() {
+            self.stop_fetching(tp);
+        }
         if state.leader.0 == self.me.get() {
             if partition.make_leader(state, log, self.clock.now_ms()) == Change::NewEpoch {
                 debug!("{tp}: leads from epoch {epoch} on");
@@ -110,6 +127,14 @@ impl ReplicaManager {
         } else if partition.make_follower(state, log) == Change::NewEpoch {
             debug!("{tp}: follows {} from epoch {epoch} on", state.leader.0);
             self.tell(LeadershipChange::Follows(tp.clone(), epoch));
+            return true;
+        }
+        false
+    }
+
+    fn stop_fetching(&self, tp: &TopicPartition) {
+        if let Some(fetchers) = self.fetchers.get() {
+            fetchers.remove(tp);
         }
     }
 
@@ -142,6 +167,7 @@ impl ReplicaManager {
             if !sentinel && stop.leader_epoch < partition.leader_epoch() {
                 return ErrorCode::FencedLeaderEpoch;
             }
+            self.stop_fetching(tp);
             partition.stop();
             self.tell(LeadershipChange::Stopped(tp.clone(), stop.leader_epoch));
         }
@@ -164,8 +190,13 @@ impl ReplicaManager {
         if let Err(error) = self.fence(&mut newest, request.controller_epoch, request.broker_epoch) {
             return UpdateMetadataResponse::default().with_error_code(error.code());
         }
+        let before: Vec<_> = self.metadata.snapshot().brokers().map(|broker| broker.id).collect();
         let deleted = self.metadata.update(request);
+        let same = self.metadata.snapshot().brokers().map(|broker| broker.id).eq(before);
         drop(newest);
+        if !same {
+            self.live_brokers_changed();
+        }
         if !deleted.is_empty() {
             let snapshot = self.metadata.snapshot();
             for tp in deleted.iter().filter(|tp| snapshot.topic(&tp.topic).is_none()) {

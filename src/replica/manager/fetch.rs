@@ -13,10 +13,12 @@ use crate::base::purgatory::{Event, Watch, Woken};
 use crate::log::disk::Disk;
 use crate::log::partition_log::ReadUpTo;
 use crate::replica::fetch_session::FetchTarget;
+use crate::replica::leadership::FollowerState;
 use crate::replica::partition::{Partition, PartitionRead, ReadRules};
+use crate::replica::selector::{ReplicaSelector, ReplicaView};
 
 /// What holds for all partitions of one fetch.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct FetchParams {
     /// The follower, or -1 for a consumer, -2 for a debugging one.
     pub replica_id: BrokerId,
@@ -32,6 +34,8 @@ pub struct FetchParams {
     pub hard_max_bytes: bool,
     /// Up to where, and from whom.
     pub rules: ReadRules,
+    /// A consumer's rack and the listener it came by, from v11 on (KIP-392).
+    pub client: Option<(String, Arc<str>)>,
 }
 
 impl FetchParams {
@@ -78,7 +82,7 @@ impl ReplicaManager {
     /// and no error (`ReplicaManager.fetchMessages`).
     pub async fn fetch_messages(&self, params: &FetchParams, targets: &[FetchTarget]) -> Vec<FetchResult> {
         let partitions: Resolved = targets.iter().map(|target| self.resolve(target)).collect();
-        let look = self.look(params, targets, &partitions).await;
+        let look = self.look(params, targets, &partitions, true).await;
         if targets.is_empty() || params.max_wait.is_zero() || look.is_enough(params) {
             return look.results;
         }
@@ -113,22 +117,23 @@ impl ReplicaManager {
         partitions.iter().flatten().for_each(|partition| watch.add(Arc::clone(partition)));
         loop {
             watch.begin_look();
-            let look = self.look(params, targets, partitions).await;
+            let look = self.look(params, targets, partitions, false).await;
             if look.is_enough(params) || self.is_stopping() {
                 return look.results;
             }
             watch.expect(i64::try_from(params.min_bytes - look.bytes).unwrap_or(i64::MAX));
             drop(look);
             if watch.wait(deadline).await == Woken::TimedOut {
-                return self.look(params, targets, partitions).await.results;
+                return self.look(params, targets, partitions, false).await.results;
             }
         }
     }
 
     /// Reads every partition once. What is not in the page cache is brought there by a thread that may wait, so that the
-    /// other connections of this thread go on.
-    async fn look(&self, params: &FetchParams, targets: &[FetchTarget], partitions: &Resolved) -> Look {
-        let look = self.look_once(params, targets, partitions, Disk::NoWait);
+    /// other connections of this thread go on. A follower's place is noted by the `first` look at its fetch only: it asked
+    /// then, not when it has waited.
+    async fn look(&self, params: &FetchParams, targets: &[FetchTarget], partitions: &Resolved, first: bool) -> Look {
+        let look = self.look_once(params, targets, partitions, Disk::NoWait, first);
         if !look.cold {
             return look;
         }
@@ -144,18 +149,28 @@ impl ReplicaManager {
         if let Err(error) = tokio::task::spawn_blocking(warm).await {
             tracing::error!("a read on a thread that may wait failed: {error}");
         }
-        self.look_once(params, targets, partitions, Disk::Wait)
+        self.look_once(params, targets, partitions, Disk::Wait, first)
     }
 
     /// The first partition with records may pass the limit with one batch, so that a large batch does not stop a consumer
     /// for ever (KIP-74).
-    fn look_once(&self, params: &FetchParams, targets: &[FetchTarget], partitions: &Resolved, disk: Disk) -> Look {
+    fn look_once(
+        &self,
+        params: &FetchParams,
+        targets: &[FetchTarget],
+        partitions: &Resolved,
+        disk: Disk,
+        first: bool,
+    ) -> Look {
         let mut look = Look { results: Vec::with_capacity(targets.len()), bytes: 0, at_once: false, cold: false };
         let mut min_one = !params.hard_max_bytes;
         for (target, partition) in targets.iter().zip(partitions) {
             let left = params.max_bytes.saturating_sub(look.bytes);
             let max_bytes = usize::try_from(target.max_bytes).unwrap_or(0).min(left);
             let read = partition.as_ref().map_err(|error| *error).and_then(|partition| {
+                if let Some(preferred) = self.preferred_read_replica(params, partition, target) {
+                    return partition.redirect(target, preferred).map(Some);
+                }
                 let Some(mut read) = partition.read_records(target, params.rules, max_bytes, min_one, disk)? else {
                     look.cold = true;
                     return Ok(None);
@@ -164,19 +179,48 @@ impl ReplicaManager {
                     // From v3 on a consumer gets on without half a batch.
                     read.log.data = None;
                 }
-                self.note_follower(params, partition, target, &read)?;
+                if first {
+                    self.note_follower(params, partition, target, &read)?;
+                }
                 Ok(Some(read))
             });
             let result = match read {
                 Ok(read) => FetchResult { error: ErrorCode::None, read },
                 Err(error) => FetchResult { error, read: None },
             };
-            look.at_once |= !result.error.is_none() || result.read.as_ref().is_some_and(|r| r.diverging.is_some());
+            look.at_once |= !result.error.is_none() || result.read.as_ref().is_some_and(PartitionRead::must_tell);
             min_one &= result.bytes() == 0;
             look.bytes += result.bytes();
             look.results.push(result);
         }
         look
+    }
+
+    /// The follower that a consumer should rather ask (`ReplicaManager.findPreferredReadReplica`): one in sync that has the
+    /// offset.
+    fn preferred_read_replica(
+        &self,
+        params: &FetchParams,
+        partition: &Partition,
+        target: &FetchTarget,
+    ) -> Option<BrokerId> {
+        let (rack, listener) = params.client.as_ref().filter(|_| self.selector != ReplicaSelector::Leader)?;
+        if rack.is_empty() || params.is_from_follower() || !partition.is_leader() {
+            return None;
+        }
+        let (snapshot, leadership, now_ms) = (self.metadata.snapshot(), partition.leadership(), self.clock.now_ms());
+        let view = |broker: BrokerId, log_end_offset, lag_ms| {
+            let known = snapshot.broker(broker).filter(|known| known.endpoint(listener).is_some())?;
+            Some(ReplicaView { broker, rack: known.rack.as_ref().map(ToString::to_string), log_end_offset, lag_ms })
+        };
+        let leader = view(self.me, partition.log()?.log_end_offset(), 0)?;
+        let has = |f: &&FollowerState| {
+            leadership.isr.contains(&f.broker) && (f.log_start_offset..=f.log_end_offset).contains(&target.fetch_offset)
+        };
+        let followers = leadership.followers.iter().filter(has);
+        let views: Vec<ReplicaView> =
+            followers.filter_map(|f| view(f.broker, f.log_end_offset, now_ms - f.last_caught_up_ms)).collect();
+        self.selector.select(rack, &leader, &views)
     }
 
     /// A follower's fetch tells the leader how far its log is.
@@ -190,8 +234,11 @@ impl ReplicaManager {
         if !params.is_from_follower() || read.diverging.is_some() {
             return Ok(());
         }
-        let now_ms = self.clock.now_ms();
-        partition.update_follower_fetch_state(params.replica_id, params.replica_epoch, target, now_ms)
+        let (follower, now_ms) = ((params.replica_id, params.replica_epoch), self.clock.now_ms());
+        if let Some(proposal) = partition.update_follower_fetch_state(follower, self.broker_epoch(), target, now_ms)? {
+            self.submit(proposal);
+        }
+        Ok(())
     }
 }
 

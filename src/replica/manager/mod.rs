@@ -7,6 +7,7 @@ mod fetch;
 mod log_dirs;
 mod offsets;
 mod produce;
+mod replication;
 mod storage;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,15 +15,20 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use tokio::task::JoinHandle;
 
 pub use fetch::{FetchParams, FetchResult};
 pub use log_dirs::{LogDirDescription, ReplicaInfo};
 pub use offsets::{EARLIEST, EARLIEST_LOCAL, FoundOffset, LATEST, LATEST_TIERED, MAX_TIMESTAMP, OffsetQuery};
 pub use produce::{AppendResult, Pending};
 
+use super::alter_partition::AlterPartitionQueue;
+use super::broker_epochs::{BrokerEpochs, LiveBrokers};
+use super::fetcher::FetcherManager;
 use super::metadata_cache::MetadataCache;
-use super::partition::Partition;
+use super::partition::{Partition, PartitionContext};
+use super::selector::ReplicaSelector;
 use super::topic_configs::{TopicConfigSource, TopicConfigs};
 use crate::base::clock::Clock;
 use crate::base::error::ErrorCode;
@@ -59,13 +65,20 @@ struct HostedTopic {
 /// The partitions of this broker.
 pub struct ReplicaManager {
     me: BrokerId,
-    max_lag_ms: i64,
+    config: BrokerConfig,
+    context: PartitionContext,
     fetch_max_bytes: i32,
+    selector: ReplicaSelector,
     clock: Arc<dyn Clock>,
     log_manager: Arc<LogManager>,
-    metadata: MetadataCache,
+    metadata: Arc<MetadataCache>,
     configs: TopicConfigs,
-    broker_epoch: AtomicI64,
+    broker_epoch: Arc<AtomicI64>,
+    broker_epochs: Arc<BrokerEpochs>,
+    fetchers: OnceLock<FetcherManager>,
+    isr_changes: Arc<AlterPartitionQueue>,
+    /// What runs until [`ReplicaManager::stop_replication`]; locked there and at the start.
+    replication_tasks: Mutex<Vec<JoinHandle<()>>>,
     listener: OnceLock<Box<dyn ReplicaListener>>,
     stopping: AtomicBool,
     /// Read for every request, written when a partition comes or goes. Held for lookups only.
@@ -84,15 +97,29 @@ impl ReplicaManager {
         log_manager: Arc<LogManager>,
         source: Arc<dyn TopicConfigSource>,
     ) -> Self {
+        let metadata = Arc::new(MetadataCache::new());
+        let broker_epochs = Arc::new(BrokerEpochs::new());
+        let eligible = LiveBrokers { metadata: Arc::clone(&metadata), epochs: Arc::clone(&broker_epochs) };
         Self {
             me: broker_id,
-            max_lag_ms: config.replica_lag_time_max_ms,
+            config: config.clone(),
+            context: PartitionContext {
+                me: broker_id,
+                max_lag_ms: config.replica_lag_time_max_ms,
+                clock: Arc::clone(&clock),
+                eligible: Arc::new(eligible),
+            },
             fetch_max_bytes: config.fetch_max_bytes,
+            selector: ReplicaSelector::of(config.replica_selector_class.as_deref()),
             clock,
             log_manager,
-            metadata: MetadataCache::new(),
+            metadata,
             configs: TopicConfigs::new(config.clone(), source),
-            broker_epoch: AtomicI64::new(BrokerEpoch::NONE.get()),
+            broker_epoch: Arc::new(AtomicI64::new(BrokerEpoch::NONE.get())),
+            broker_epochs,
+            fetchers: OnceLock::new(),
+            isr_changes: Arc::default(),
+            replication_tasks: Mutex::new(Vec::new()),
             listener: OnceLock::new(),
             stopping: AtomicBool::new(false),
             hosted: RwLock::new(HashMap::new()),
@@ -117,11 +144,11 @@ impl ReplicaManager {
 
     /// The epoch of this broker's registration, -1 before it.
     pub fn broker_epoch(&self) -> BrokerEpoch {
-        BrokerEpoch(self.broker_epoch.load(Ordering::SeqCst))
+        load_epoch(&self.broker_epoch)
     }
 
     /// What is known of the cluster.
-    pub fn metadata(&self) -> &MetadataCache {
+    pub fn metadata(&self) -> &Arc<MetadataCache> {
         &self.metadata
     }
 
@@ -171,6 +198,13 @@ impl ReplicaManager {
         self.hosted.read().values().flat_map(|topic| topic.partitions.values().cloned()).collect()
     }
 
+    /// The same by name and number, for what others can see the order of.
+    fn sorted_partitions(&self) -> Vec<Arc<Partition>> {
+        let mut partitions = self.partitions();
+        partitions.sort_by(|a, b| a.topic_partition.cmp(&b.topic_partition));
+        partitions
+    }
+
     /// The broker stops: fetches that wait are answered with what there is, and none waits from now on.
     pub fn stop_waiting(&self) {
         self.stopping.store(true, Ordering::SeqCst);
@@ -186,4 +220,8 @@ impl ReplicaManager {
             listener.leadership_changed(change);
         }
     }
+}
+
+fn load_epoch(epoch: &AtomicI64) -> BrokerEpoch {
+    BrokerEpoch(epoch.load(Ordering::SeqCst))
 }
