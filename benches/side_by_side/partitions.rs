@@ -88,7 +88,8 @@ pub fn bare_files(dir: &Path, count: i32) -> Result<[f64; 2]> {
     let create = begun.elapsed().as_secs_f64();
     thread::sleep(Duration::from_secs(2));
     for folder in &folders {
-        fs::write(folder.join(FILES[0]), &batch)?;
+        // Not truncated: ext4 would then write it out at once.
+        fs::OpenOptions::new().append(true).open(folder.join(FILES[0]))?.write_all(&batch)?;
     }
     let begun = Instant::now();
     nix::unistd::syncfs(fs::File::open(dir)?)?;
