@@ -61,6 +61,7 @@ fn controller_config() -> ControllerConfig {
         inter_broker_listener: "PLAINTEXT".to_owned(),
         use_topic_ids: true,
         feature_version: Some(2),
+        rebalance: None,
     }
 }
 

@@ -194,7 +194,7 @@ impl Core {
         if known.is_none() {
             let (sender, frames) = mpsc::unbounded_channel();
             let listener = self.network.listeners.get(&to);
-            if !listener.is_some_and(|listener| listener.send(Accepted { id, from, frames }).is_ok()) {
+            if listener.is_none_or(|listener| listener.send(Accepted { id, from, frames }).is_err()) {
                 self.break_connection(id);
                 return;
             }
