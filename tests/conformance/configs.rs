@@ -97,13 +97,13 @@ async fn a_brokers_configs_are_changed_and_shown() {
 }
 
 /// Resource type and name, key and value, and the error with the words that it must say.
-type Refused = (i8, &'static str, &'static str, Option<&'static str>, ErrorCode, &'static str);
+type Refused<'a> = (i8, &'a str, &'a str, Option<&'a str>, ErrorCode, &'a str);
 
 #[tokio::test]
 async fn what_cannot_be_is_refused_and_changes_nothing() {
     let broker = broker().await;
     let own = ME.to_string();
-    let cases: &[Refused] = &[
+    let cases: &[Refused<'_>] = &[
         (TOPIC, "a", "retention.ms", Some("soon"), ErrorCode::InvalidConfig, "retention.ms=soon is not valid"),
         (TOPIC, "a", "no.such.key", Some("1"), ErrorCode::InvalidConfig, "no.such.key is not a topic config"),
         (TOPIC, "a", "retention.ms", None, ErrorCode::InvalidRequest, "Null value not supported for : retention.ms"),
