@@ -7,8 +7,10 @@ mod support;
 
 mod crash;
 mod disks;
+mod faults;
 mod hostile;
 mod limits;
+mod mixed;
 mod replication;
 mod retention;
 mod sendfile;

@@ -9,8 +9,10 @@ pub mod clients;
 pub mod cluster;
 pub mod dirs;
 pub mod jvm;
+pub mod load;
 pub mod process;
 pub mod records;
+pub mod several;
 pub mod wire;
 pub mod zookeeper;
 
