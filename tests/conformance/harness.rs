@@ -54,15 +54,7 @@ impl BlockSource for Blocks {
 
 /// The controller of a broker that never registered: it never stands for election.
 fn controller_config() -> ControllerConfig {
-    ControllerConfig {
-        broker_id: BrokerId(ME),
-        delete_topic_enable: true,
-        unclean_leader_election_enable: false,
-        inter_broker_listener: "PLAINTEXT".to_owned(),
-        use_topic_ids: true,
-        feature_version: Some(2),
-        rebalance: None,
-    }
+    ControllerConfig::new(BrokerId(ME))
 }
 
 struct Nobody;
