@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use kafka_protocol::messages::{
     LeaderAndIsrRequest, LeaderAndIsrResponse, StopReplicaRequest, StopReplicaResponse, UpdateMetadataRequest,
@@ -63,6 +64,17 @@ pub enum ControlResponse {
 pub trait BrokerChannel: Send + Sync + 'static {
     /// Sends one request and waits for its answer; `Err` says why none came.
     fn send(&self, broker: &LiveBroker, request: ControlRequest) -> BoxFuture<'_, Result<ControlResponse, String>>;
+
+    /// Resolves once the broker's process is seen to have died while its host lives: a connection to it that stood was
+    /// ended, and others are refused. Never for want of an answer. A channel that cannot tell never resolves.
+    fn died(&self, _broker: &LiveBroker) -> BoxFuture<'_, ()> {
+        futures::future::pending().boxed()
+    }
+
+    /// Resolves once the broker accepts connections again.
+    fn returned(&self, _broker: &LiveBroker) -> BoxFuture<'_, ()> {
+        futures::future::pending().boxed()
+    }
 }
 
 /// One broker's queue: filled by the loop, emptied by the broker's task.
@@ -103,13 +115,13 @@ impl Queue {
 struct Lane {
     epoch: BrokerEpoch,
     queue: Arc<Queue>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 /// All brokers' queues. A queue holds what was decided since the broker last answered, merged, and goes with the broker's
 /// registration.
 pub(super) struct Channels {
-    channel: Arc<dyn BrokerChannel>,
+    pub(super) channel: Arc<dyn BrokerChannel>,
     events: Arc<EventQueue>,
     lanes: BTreeMap<BrokerId, Lane>,
     /// The listener that brokers use among themselves.
@@ -121,13 +133,15 @@ impl Channels {
         Self { channel, events, lanes: BTreeMap::new(), inter_broker_listener }
     }
 
-    /// Opens a queue for a broker, or a new one for a new life of it.
-    pub(super) fn add(&mut self, broker: LiveBroker) {
+    /// Opens a queue for a broker, or a new one for a new life of it, and watches over it; `suspected` tells that its
+    /// process seems to have died.
+    pub(super) fn add(&mut self, broker: LiveBroker, suspected: bool) {
         let (id, epoch) = (broker.info.id, broker.epoch);
         self.remove(id);
         let queue = Arc::new(Queue::default());
-        let task = tokio::spawn(run(broker, queue.clone(), self.channel.clone(), self.events.clone()));
-        self.lanes.insert(id, Lane { epoch, queue, task });
+        let watching = watch(broker.clone(), suspected, self.channel.clone(), self.events.clone());
+        let telling = run(broker, queue.clone(), self.channel.clone(), self.events.clone());
+        self.lanes.insert(id, Lane { epoch, queue, tasks: [tokio::spawn(telling), tokio::spawn(watching)] });
     }
 
     /// Waits until all brokers have answered all they were told, for `patience` at most.
@@ -141,7 +155,7 @@ impl Channels {
     /// Drops a broker's queue and what is in it.
     pub(super) fn remove(&mut self, broker: BrokerId) {
         if let Some(lane) = self.lanes.remove(&broker) {
-            lane.task.abort();
+            lane.tasks.iter().for_each(JoinHandle::abort);
         }
     }
 
@@ -165,6 +179,20 @@ impl Channels {
             }
             None => debug!("no {} to broker {broker}, which is not alive", request.name()),
         }
+    }
+}
+
+/// Tells of a broker's deaths and returns, in turn.
+async fn watch(broker: LiveBroker, mut suspected: bool, channel: Arc<dyn BrokerChannel>, events: Arc<EventQueue>) {
+    loop {
+        if suspected {
+            channel.returned(&broker).await;
+            events.push(Event::Trusted(broker.info.id, broker.epoch));
+        } else {
+            channel.died(&broker).await;
+            events.push(Event::Suspected(broker.info.id, broker.epoch));
+        }
+        suspected = !suspected;
     }
 }
 

@@ -125,6 +125,8 @@ pub struct Context {
     pub brokers: BTreeMap<BrokerId, LiveBroker>,
     /// Those of them that asked to stop.
     pub shutting_down: BTreeSet<BrokerId>,
+    /// Those of them whose processes seem to have died.
+    pub suspected: BTreeSet<BrokerId>,
     /// The topics, by name.
     pub topics: BTreeMap<Arc<str>, Topic>,
     names: HashMap<TopicId, Arc<str>>,
@@ -164,9 +166,14 @@ impl Context {
         self.names.get(&id)
     }
 
-    /// Whether a broker is up and did not ask to stop (`ControllerContext.liveBrokerIds`).
+    /// Whether a broker is up, did not ask to stop (`ControllerContext.liveBrokerIds`) and is not suspected to be dead.
     pub fn is_live(&self, broker: BrokerId) -> bool {
-        self.brokers.contains_key(&broker) && !self.shutting_down.contains(&broker)
+        self.brokers.contains_key(&broker) && !self.is_leaving(broker)
+    }
+
+    /// Whether a broker asked to stop or seems to have died.
+    pub fn is_leaving(&self, broker: BrokerId) -> bool {
+        self.shutting_down.contains(&broker) || self.suspected.contains(&broker)
     }
 
     /// A partition.

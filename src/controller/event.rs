@@ -43,6 +43,17 @@ pub(super) enum Event {
     ConfigChange,
     /// `/admin/reassign_partitions` came, changed or went.
     Reassignment,
+    /// A broker's process seems to have died, in that life of it.
+    Suspected(BrokerId, BrokerEpoch),
+    /// It accepts connections again.
+    Trusted(BrokerId, BrokerEpoch),
+    /// The process of the controller with that `/controller` seems to have died.
+    ControllerSuspected {
+        /// The node's czxid.
+        czxid: i64,
+        /// The broker.
+        life: (BrokerId, BrokerEpoch),
+    },
     /// A broker answered.
     Response {
         /// Who.
@@ -65,6 +76,8 @@ impl Event {
         match (self, other) {
             (Self::PartitionModification(a), Self::PartitionModification(b)) => a == b,
             (Self::BrokerModification(a), Self::BrokerModification(b)) => a == b,
+            // Their order says how things stand.
+            (Self::Suspected(..) | Self::Trusted(..) | Self::ControllerSuspected { .. }, _) => false,
             (Self::Response { .. } | Self::Request(_), _) | (_, Self::Response { .. } | Self::Request(_)) => false,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
@@ -103,6 +116,12 @@ impl EventQueue {
         let mut events = self.events.lock();
         self.closed.store(true, Ordering::Relaxed);
         events.clear();
+    }
+
+    /// Whether nothing is queued.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.lock().is_empty()
     }
 
     /// Takes the next event.

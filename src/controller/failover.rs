@@ -9,13 +9,14 @@ use super::context::{Partition, Topic};
 use super::replica_sm::Replica;
 use super::run::Controller;
 use super::store::ControllerError;
+use super::suspicion::Life;
 use crate::base::ids::{TopicId, TopicPartition};
 use crate::zk::znodes::topics::TopicNode;
 
 impl Controller {
     /// Everything a broker is told here goes out in one request of each kind, so that a broker's first LeaderAndIsr
-    /// names all of its partitions.
-    pub(super) async fn on_failover(&mut self) -> Result<(), ControllerError> {
+    /// names all of its partitions. `suspect` is the controller that was deposed because it seems to have died.
+    pub(super) async fn on_failover(&mut self, suspect: Option<Life>) -> Result<(), ControllerError> {
         self.store.delete_old_notifications(&self.ctx).await?;
         if let Some(version) = self.config.feature_version {
             self.store.ensure_feature_node(&self.ctx, version).await?;
@@ -24,7 +25,7 @@ impl Controller {
         self.store.log_dir_events().await?; // likewise
         // Whatever topics allow by now, all leaderless partitions are looked at below.
         self.ctx.next_config_change = self.store.changed_topics(0).await?.0;
-        self.initialize_context().await?;
+        self.initialize_context(suspect).await?;
         let mut batch = Batch::default();
         batch.add_metadata(self.ctx.brokers.keys().copied(), []);
         let online = self.ctx.initialize_replica_states();
@@ -39,9 +40,13 @@ impl Controller {
     }
 
     /// Reads brokers, topics, partitions and deletions, all watched.
-    async fn initialize_context(&mut self) -> Result<(), ControllerError> {
+    async fn initialize_context(&mut self, suspect: Option<Life>) -> Result<(), ControllerError> {
         for broker in self.store.brokers().await? {
-            self.channels.add(broker.clone());
+            let suspected = suspect == Some((broker.info.id, broker.epoch));
+            if suspected {
+                self.ctx.suspected.insert(broker.info.id);
+            }
+            self.channels.add(broker.clone(), suspected);
             self.ctx.brokers.insert(broker.info.id, broker);
         }
         let names = self.store.topics().await?;

@@ -31,12 +31,18 @@ impl Controller {
             Event::PreferredElection => self.on_preferred_election().await,
             Event::AutoRebalance => self.on_auto_rebalance().await,
             Event::ConfigChange => self.on_config_change().await,
+            Event::Suspected(broker, epoch) => self.on_suspected((broker, epoch)).await,
+            Event::Trusted(broker, epoch) => self.on_trusted((broker, epoch)).await,
             Event::Reassignment => self.on_reassignment_node().await,
             Event::Response { broker, epoch, request, response } => {
                 self.on_response(broker, epoch, *request, response).await
             }
             Event::Request(request) => self.on_request(request).await,
-            Event::Elect | Event::Reload | Event::SessionExpired | Event::Shutdown => Ok(()),
+            Event::Elect
+            | Event::Reload
+            | Event::SessionExpired
+            | Event::ControllerSuspected { .. }
+            | Event::Shutdown => Ok(()),
         }
     }
 
@@ -56,6 +62,7 @@ impl Controller {
         for id in &gone {
             self.ctx.brokers.remove(id);
             self.ctx.shutting_down.remove(id);
+            self.ctx.suspected.remove(id);
             self.ctx.offline_dirs.remove(id);
             self.channels.remove(*id);
         }
@@ -63,7 +70,7 @@ impl Controller {
             self.on_broker_failure(&gone).await?;
         }
         for (id, broker) in now.into_iter().filter(|(id, _)| come.contains(id)) {
-            self.channels.add(broker.clone());
+            self.channels.add(broker.clone(), false);
             self.ctx.brokers.insert(id, broker);
         }
         if !come.is_empty() {
@@ -72,7 +79,7 @@ impl Controller {
         Ok(())
     }
 
-    async fn on_broker_startup(&mut self, come: &BTreeSet<BrokerId>) -> Result<(), ControllerError> {
+    pub(super) async fn on_broker_startup(&mut self, come: &BTreeSet<BrokerId>) -> Result<(), ControllerError> {
         let mut others = Batch::default();
         others.add_metadata(self.ctx.brokers.keys().filter(|id| !come.contains(id)).copied(), []);
         self.send(others);

@@ -27,6 +27,7 @@ mod run;
 mod shutdown;
 mod store;
 mod store_admin;
+mod suspicion;
 
 pub use channels::{BrokerChannel, ControlRequest, ControlResponse};
 pub use elections::ElectionType;

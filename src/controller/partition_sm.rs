@@ -176,7 +176,8 @@ impl Controller {
             None if fresh => self.unclean_allowed(partitions, &states).await?,
             _ => HashMap::new(),
         };
-        let shutting_down: Vec<BrokerId> = self.ctx.shutting_down.iter().copied().collect();
+        let leaving = self.ctx.shutting_down.union(&self.ctx.suspected);
+        let shutting_down: Vec<BrokerId> = leaving.copied().collect();
         let (mut elected, mut undecided) = (Vec::new(), Vec::new());
         for (tp, state) in partitions.iter().zip(states) {
             let Some(state) = state else {
@@ -188,7 +189,10 @@ impl Controller {
             }
             let Some(partition) = self.ctx.partition(tp) else { continue };
             let live = self.ctx.candidates(tp, reason);
-            let reason = reason.unwrap_or(Reason::Offline { unclean: unclean.get(&tp.topic).is_some_and(|u| *u) });
+            // A suspect has what the others lack: while it may come back, nobody leads without that.
+            let suspects = state.leader_and_isr.isr.iter().any(|id| self.ctx.suspected.contains(id));
+            let unclean = !suspects && unclean.get(&tp.topic).is_some_and(|unclean| *unclean);
+            let reason = reason.unwrap_or(Reason::Offline { unclean });
             let replicas = match reason {
                 Reason::Reassignment => partition.assignment.target_replicas(),
                 _ => partition.assignment.replicas.clone(),

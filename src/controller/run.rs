@@ -12,6 +12,7 @@ use super::channels::{BrokerChannel, Channels};
 use super::context::Context;
 use super::event::{ControllerHandle, Event};
 use super::store::{ControllerError, Elected, Store};
+use super::suspicion::{Life, Vigil};
 use crate::base::clock::Clock;
 use crate::base::ids::{BrokerEpoch, BrokerId};
 use crate::zk::{SessionState, ZkClient, ZkError};
@@ -75,8 +76,9 @@ pub(super) struct Controller {
     pub(super) store: Store,
     pub(super) channels: Channels,
     pub(super) handle: ControllerHandle,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     next_rebalance: Instant,
+    pub(super) vigil: Option<Vigil>,
 }
 
 /// Starts the loop. It stands for election whenever `registered` tells of a new registration of this broker, and
@@ -112,7 +114,8 @@ pub fn start(
     let store = Store::new(zk, handle.queue.clone());
     let channels = Channels::new(channel, handle.queue.clone(), config.inter_broker_listener.clone());
     let (ctx, next_rebalance) = (Context::default(), Instant::now());
-    let controller = Controller { config, ctx, store, channels, handle: handle.clone(), clock, next_rebalance };
+    let vigil = None;
+    let controller = Controller { config, ctx, store, channels, handle: handle.clone(), clock, next_rebalance, vigil };
     handle.queue.push(Event::Elect);
     let task = tokio::spawn(controller.run());
     (handle, task)
@@ -176,6 +179,7 @@ impl Controller {
                 self.handle.status.controller.store(BrokerId::NONE.get(), Ordering::Release);
                 Ok(())
             }
+            Event::ControllerSuspected { czxid, life } => self.take_over(czxid, life).await,
             _ if !self.is_active() => Ok(()),
             event => self.handle_active(event).await,
         }
@@ -185,23 +189,23 @@ impl Controller {
     async fn elect(&mut self, reload: bool) -> Result<(), ControllerError> {
         for _ in 0..MAX_ELECTION_ATTEMPTS {
             let found = self.store.watch_controller().await?;
-            let id = found.map_or(BrokerId::NONE, |(id, _)| id);
+            let id = found.as_ref().map_or(BrokerId::NONE, |found| found.id);
             self.handle.status.controller.store(id.get(), Ordering::Release);
             match found {
-                Some((_, true)) if self.is_active() && !reload => return Ok(()),
-                Some((_, true)) => {
+                Some(found) if found.mine && self.is_active() && !reload => return Ok(()),
+                Some(found) if found.mine => {
                     let elected = self.store.current_epoch().await?;
-                    return self.become_controller(elected).await;
+                    return self.become_controller(elected, None).await;
                 }
-                Some((id, false)) => {
+                Some(found) => {
                     self.resign(&format!("broker {id} is the controller"));
-                    return Ok(());
+                    return self.keep_vigil(&found).await;
                 }
                 None => {
                     self.resign("there is no controller");
                     if let Some(elected) = self.store.elect(self.config.broker_id, self.clock.now_ms()).await? {
                         self.store.watch_controller().await?;
-                        return self.become_controller(elected).await;
+                        return self.become_controller(elected, None).await;
                     }
                 }
             }
@@ -209,7 +213,12 @@ impl Controller {
         Err(ZkError::Unknown("no controller could be elected".into()).into())
     }
 
-    async fn become_controller(&mut self, elected: Elected) -> Result<(), ControllerError> {
+    pub(super) async fn become_controller(
+        &mut self,
+        elected: Elected,
+        suspect: Option<Life>,
+    ) -> Result<(), ControllerError> {
+        self.vigil = None;
         self.channels.clear();
         self.ctx = Context::new(elected.epoch, elected.epoch_zk_version);
         let status = &self.handle.status;
@@ -219,7 +228,7 @@ impl Controller {
         let interval = self.config.rebalance.map_or(FIRST_REBALANCE, |rebalance| rebalance.interval);
         self.next_rebalance = Instant::now() + FIRST_REBALANCE.min(interval);
         info!("broker {} is the controller, epoch {}", self.config.broker_id, elected.epoch);
-        self.on_failover().await
+        self.on_failover(suspect).await
     }
 
     fn resign(&mut self, why: &str) {

@@ -31,6 +31,15 @@ pub(super) struct Elected {
     pub(super) epoch_zk_version: i32,
 }
 
+/// The controller as `/controller` tells.
+pub(super) struct Found {
+    pub(super) id: BrokerId,
+    /// Whether the node is of this session.
+    pub(super) mine: bool,
+    /// Tells this term from others.
+    pub(super) czxid: i64,
+}
+
 /// The answer to a batch of state updates.
 #[derive(Default)]
 pub(super) struct Updated {
@@ -74,12 +83,12 @@ impl Store {
         }
     }
 
-    /// Who the controller is; watches for the next change. `mine` tells whether the node is of this session.
-    pub(super) async fn watch_controller(&self) -> Result<Option<(BrokerId, bool)>, ZkError> {
+    /// Who the controller is; watches for the next change.
+    pub(super) async fn watch_controller(&self) -> Result<Option<Found>, ZkError> {
         self.zk.exists_and_watch(controller::PATH, &self.sink).await?;
         let Some(node) = self.zk.find(controller::PATH).await? else { return Ok(None) };
         let mine = node.stat.ephemeral_owner == self.zk.session_id()?;
-        Ok(Some((controller::decode(&node.data)?, mine)))
+        Ok(Some(Found { id: controller::decode(&node.data)?, mine, czxid: node.stat.czxid }))
     }
 
     /// The epoch under which a controller node of this session was created.
@@ -113,6 +122,33 @@ impl Store {
         }
     }
 
+    /// Takes the place of the controller whose node has that czxid. `None` if it is the controller no more, or if nobody
+    /// knows: look at the node again.
+    ///
+    /// The epoch is read first: whoever was elected since has raised it, and then all of the multi fails.
+    pub(super) async fn depose(&self, czxid: i64, broker: BrokerId, now_ms: i64) -> Result<Option<Elected>, ZkError> {
+        let Some(epoch_node) = self.zk.find(controller::EPOCH_PATH).await? else { return Ok(None) };
+        let Some(node) = self.zk.find(controller::PATH).await? else { return Ok(None) };
+        // A persistent node is that of a KRaft controller.
+        if node.stat.czxid != czxid || node.stat.ephemeral_owner == 0 {
+            return Ok(None);
+        }
+        let epoch = controller::decode_epoch(&epoch_node.data)?.next();
+        let version = epoch_node.stat.version;
+        let ops = vec![
+            Op::delete(controller::PATH, Some(node.stat.version)),
+            Op::create_ephemeral(controller::PATH, controller::encode(broker, now_ms)),
+            Op::set(controller::EPOCH_PATH, controller::encode_epoch(epoch), Some(version)),
+        ];
+        match self.zk.multi(ops).await {
+            Ok(Ok(_)) => Ok(Some(Elected { epoch, epoch_zk_version: version + 1 })),
+            Ok(Err((_, ZkError::NoNode | ZkError::NodeExists | ZkError::BadVersion))) | Err(ZkError::Unknown(_)) => {
+                Ok(None)
+            }
+            Ok(Err((_, error))) | Err(error) => Err(error),
+        }
+    }
+
     /// Gives the controllership back, if it is still this one.
     pub(super) async fn resign(&self, ctx: &Context) {
         let ops = vec![Self::fence(ctx), Op::delete(controller::PATH, None)];
@@ -136,6 +172,13 @@ impl Store {
             }
         }
         Ok(brokers)
+    }
+
+    /// One live broker.
+    pub(super) async fn broker(&self, id: BrokerId) -> Result<Option<LiveBroker>, ZkError> {
+        let Some(node) = self.zk.find(&broker_ids::path(id)).await? else { return Ok(None) };
+        let info = BrokerInfo::decode(id, &node.data).inspect_err(|error| warn!("broker {id}: {error}")).ok();
+        Ok(info.map(|info| LiveBroker { info, epoch: BrokerEpoch(node.stat.czxid) }))
     }
 
     /// The names of all topics; watches for the next change.

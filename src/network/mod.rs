@@ -14,6 +14,7 @@ pub mod listener;
 pub mod output;
 pub mod sendfile;
 pub mod threads;
+pub mod vigil;
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use crate::config::broker::BrokerConfig;
 use crate::config::version::KafkaVersion;
 use crate::controller::{BrokerChannel, ControlRequest, ControlResponse, ControllerConfig, Rebalance};
 use crate::network::client::{Connection, Options};
+use crate::network::vigil;
 use crate::replica::manager::ReplicaManager;
 use crate::zk::znodes::broker_ids::LiveBroker;
 
@@ -99,6 +100,19 @@ impl ControlChannel {
         }
     }
 
+    fn address(&self, broker: &LiveBroker) -> Option<String> {
+        let endpoint = broker.info.endpoint(&self.listener)?;
+        Some(match endpoint.host.contains(':') {
+            true => format!("[{}]:{}", endpoint.host, endpoint.port),
+            false => format!("{}:{}", endpoint.host, endpoint.port),
+        })
+    }
+
+    /// Where another broker is watched; this one needs no watching.
+    fn watched(&self, broker: &LiveBroker) -> Option<String> {
+        self.address(broker).filter(|_| broker.info.id != self.manager.broker_id())
+    }
+
     async fn connection(&self, broker: &LiveBroker) -> Result<Arc<Connection>, String> {
         let known = self.connections.lock().get(&broker.info.id).cloned();
         if let Some((epoch, connection)) = known
@@ -107,12 +121,7 @@ impl ControlChannel {
         {
             return Ok(connection);
         }
-        let endpoint = broker.info.endpoint(&self.listener);
-        let endpoint = endpoint.ok_or_else(|| format!("it has no listener {}", self.listener))?;
-        let address = match endpoint.host.contains(':') {
-            true => format!("[{}]:{}", endpoint.host, endpoint.port),
-            false => format!("{}:{}", endpoint.host, endpoint.port),
-        };
+        let address = self.address(broker).ok_or_else(|| format!("it has no listener {}", self.listener))?;
         let options = Options { connect_timeout: self.timeout, request_timeout: self.timeout, ..Options::default() };
         let connection = Connection::connect_with(&address, options).await.map_err(|error| error.to_string())?;
         let connection = Arc::new(connection);
@@ -145,6 +154,20 @@ impl BrokerChannel for ControlChannel {
         }
         let broker = broker.clone();
         async move { self.send_over(&broker, request).await }.boxed()
+    }
+
+    fn died(&self, broker: &LiveBroker) -> BoxFuture<'_, ()> {
+        match self.watched(broker) {
+            Some(address) => async move { vigil::until_dead(&address).await }.boxed(),
+            None => futures::future::pending().boxed(),
+        }
+    }
+
+    fn returned(&self, broker: &LiveBroker) -> BoxFuture<'_, ()> {
+        match self.watched(broker) {
+            Some(address) => async move { vigil::until_back(&address).await }.boxed(),
+            None => futures::future::pending().boxed(),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The controller over the in-memory ZooKeeper, with brokers that answer whatever they are asked.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use kafka_protocol::messages::{
     alter_partition_request,
 };
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::*;
 
@@ -20,6 +21,7 @@ mod elections;
 mod isr;
 mod reassignment;
 mod shutdown;
+mod suspicion;
 use crate::base::clock::ManualClock;
 use crate::base::ids::{BrokerId, TopicId};
 use crate::zk::memory::MemoryZk;
@@ -33,9 +35,20 @@ use crate::zk::{CreateMode, ZkClient};
 #[derive(Default)]
 struct Brokers {
     told: Mutex<Vec<(BrokerId, ControlRequest)>>,
+    /// Those whose processes seem to have died: they answer nobody.
+    dead: watch::Sender<BTreeSet<i32>>,
 }
 
 impl Brokers {
+    fn set_dead(&self, broker: i32, is_dead: bool) {
+        self.dead.send_if_modified(|dead| if is_dead { dead.insert(broker) } else { dead.remove(&broker) });
+    }
+
+    fn until(&self, broker: i32, dead: bool) -> BoxFuture<'_, ()> {
+        let mut watched = self.dead.subscribe();
+        async move { drop(watched.wait_for(|all| all.contains(&broker) == dead).await) }.boxed()
+    }
+
     fn told(&self, broker: i32) -> Vec<ControlRequest> {
         let told = self.told.lock();
         told.iter().filter(|(id, _)| id.get() == broker).map(|(_, request)| request.clone()).collect()
@@ -107,7 +120,18 @@ impl Brokers {
 }
 
 impl BrokerChannel for Brokers {
+    fn died(&self, broker: &LiveBroker) -> BoxFuture<'_, ()> {
+        self.until(broker.info.id.get(), true)
+    }
+
+    fn returned(&self, broker: &LiveBroker) -> BoxFuture<'_, ()> {
+        self.until(broker.info.id.get(), false)
+    }
+
     fn send(&self, broker: &LiveBroker, request: ControlRequest) -> BoxFuture<'_, Result<ControlResponse, String>> {
+        if self.dead.borrow().contains(&broker.info.id.get()) {
+            return async { Err("refused".to_owned()) }.boxed();
+        }
         self.told.lock().push((broker.info.id, request.clone()));
         let response = match request {
             ControlRequest::LeaderAndIsr(_) => ControlResponse::LeaderAndIsr(LeaderAndIsrResponse::default()),
