@@ -6,6 +6,7 @@
 mod support;
 
 mod crash;
+mod deaths;
 mod disks;
 mod faults;
 mod hostile;

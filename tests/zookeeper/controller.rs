@@ -33,7 +33,7 @@ struct Yes {
 impl Yes {
     /// Whether so many partitions are led, none of them by `dead`.
     fn all_led(&self, partitions: usize, dead: i32) -> bool {
-        let leaders = self.leaders.lock().unwrap();
+        let leaders = self.leaders.lock().expect("no panic");
         leaders.len() == partitions && leaders.values().all(|leader| *leader != dead)
     }
 }
@@ -44,7 +44,7 @@ impl BrokerChannel for Yes {
             ControlRequest::LeaderAndIsr(request) => {
                 let partitions: usize = request.topic_states.iter().map(|topic| topic.partition_states.len()).sum();
                 self.led.fetch_add(partitions, Ordering::SeqCst);
-                let mut leaders = self.leaders.lock().unwrap();
+                let mut leaders = self.leaders.lock().expect("no panic");
                 for topic in &request.topic_states {
                     let name = topic.topic_name.0.as_str();
                     let states = topic.partition_states.iter();
