@@ -199,11 +199,16 @@ async fn watch(broker: LiveBroker, mut suspected: bool, channel: Arc<dyn BrokerC
 async fn run(broker: LiveBroker, queue: Arc<Queue>, channel: Arc<dyn BrokerChannel>, events: Arc<EventQueue>) {
     loop {
         let request = queue.next().await;
+        let mut tries = 0_u32;
         let response = loop {
             match channel.send(&broker, request.clone()).await {
                 Ok(response) => break response,
-                Err(why) => warn!("{} to broker {} did not get through: {why}", request.name(), broker.info.id),
+                Err(why) if tries == 0 => {
+                    warn!("{} to broker {} did not get through, is sent again: {why}", request.name(), broker.info.id);
+                }
+                Err(why) => debug!("{} to broker {} did not get through: {why}", request.name(), broker.info.id),
             }
+            tries = tries.saturating_add(1);
             tokio::time::sleep(RETRY_BACKOFF).await;
         };
         events.push(Event::Response {

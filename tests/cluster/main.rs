@@ -10,6 +10,7 @@ mod deaths;
 mod disks;
 mod faults;
 mod hostile;
+mod jvm_peers;
 mod limits;
 mod mixed;
 mod replication;
