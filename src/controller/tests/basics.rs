@@ -114,3 +114,57 @@ async fn a_lost_answer_makes_the_controller_read_anew() {
     .await;
     assert!(broker.handle.is_active());
 }
+
+/// KAFKA-13407: a broker that was elected without hearing of it must find out, or nobody acts for its `/controller`.
+#[tokio::test]
+async fn an_election_whose_answer_is_lost_is_found_out_to_be_won() {
+    use crate::zk::memory::Fault;
+    let cluster = Cluster::new().await;
+    let one = cluster.start(1).await;
+    eventually("a controller", async || one.handle.is_active()).await;
+    let two = cluster.start(2).await;
+    cluster.know_each_other(&[1, 2]).await;
+    // The first is the resignation, the second the election.
+    cluster.model.fail_next_writes(&[Fault::AnswerLost, Fault::AnswerLost]);
+    one.handle.shut_down();
+    eventually("another controller", async || two.handle.is_active()).await;
+    assert_eq!(two.handle.epoch().get(), 2);
+    cluster.create("t", 1, &[2]).await;
+    eventually("it acts", async || cluster.leader("t", 0).await == Some(2)).await;
+}
+
+/// A broker whose session is over decides nothing more, though it does not reach ZooKeeper for a new one.
+#[tokio::test]
+async fn a_controller_without_a_session_is_none_at_once() {
+    let cluster = Cluster::new().await;
+    let one = cluster.start(1).await;
+    eventually("a controller", async || one.handle.is_active()).await;
+    cluster.model.set_down(true);
+    cluster.model.expire(one.zk.session_id().unwrap());
+    eventually("no more", async || !one.handle.is_active()).await;
+    assert_eq!(one.handle.controller_id(), None);
+    assert_eq!(one.handle.list_reassignments(None).await, None);
+    cluster.model.set_down(false);
+    eventually("again, in the next epoch", async || one.handle.is_active() && one.handle.epoch().get() == 2).await;
+}
+
+#[tokio::test]
+async fn producer_ids_are_given_out_once() {
+    use kafka_protocol::messages::AllocateProducerIdsRequest;
+
+    use crate::base::error::ErrorCode;
+    let cluster = Cluster::new().await;
+    let one = cluster.start(1).await;
+    eventually("a controller", async || one.handle.is_active()).await;
+    let ask = async |id: i32, epoch: i64| {
+        let request = AllocateProducerIdsRequest::default().with_broker_id(WireBroker(id)).with_broker_epoch(epoch);
+        let answer = one.handle.allocate_producer_ids(request).await;
+        (ErrorCode::from_code(answer.error_code), answer.producer_id_start.0, answer.producer_id_len)
+    };
+    assert_eq!(ask(1, one.epoch).await, (ErrorCode::None, 0, 1000));
+    assert_eq!(ask(1, one.epoch).await, (ErrorCode::None, 1000, 1000));
+    assert_eq!(ask(1, one.epoch - 1).await.0, ErrorCode::StaleBrokerEpoch);
+    assert_eq!(ask(7, 1).await.0, ErrorCode::BrokerIdNotRegistered);
+    let node = cluster.admin.get("/latest_producer_id_block").await.unwrap();
+    assert_eq!(node.data, br#"{"version":1,"broker":1,"block_start":"1000","block_end":"1999"}"#);
+}
