@@ -32,6 +32,9 @@ impl Controller {
         self.ctx.initialize_partition_states();
         self.announce(&online, &mut batch);
         self.bring_leaderless_online(&mut batch).await?;
+        // Brokers that died while nobody was controller leave their ISRs now (`ReplicaStateMachine.startup`).
+        let offline = self.ctx.offline_replicas();
+        self.replicas_offline(&offline, &mut batch).await?;
         self.send(batch);
         self.resume_reassignments(|_| true).await?;
         self.on_reassignment_node().await?;

@@ -114,3 +114,17 @@ async fn a_topic_that_allows_unclean_leaders_gets_one_at_once() {
     eventually("an unclean leader", async || cluster.leader("t", 0).await == Some(3)).await;
     assert!(one.handle.is_active());
 }
+
+#[tokio::test]
+async fn who_died_while_nobody_was_controller_leaves_the_isrs() {
+    let (cluster, [one, two, three]) = Cluster::of_three().await;
+    cluster.create_led("t", 1, &[2, 3]).await;
+    [&two, &three, &one].iter().for_each(|broker| broker.handle.shut_down());
+    eventually("nobody is controller", async || !one.handle.is_active()).await;
+    three.zk.close().await;
+    let four = cluster.start(4).await;
+    eventually("a new controller", async || four.handle.is_active()).await;
+    eventually("3 leaves the ISR", async || cluster.isr("t", 0).await == [2]).await;
+    assert_eq!(cluster.leader("t", 0).await, Some(2), "the leader stays");
+    eventually("2 is told", async || cluster.brokers.isr(2, "t") == [2]).await;
+}
