@@ -17,4 +17,5 @@ mod replication;
 mod retention;
 mod sendfile;
 mod stops;
+mod swaps;
 mod zookeeper;

@@ -12,7 +12,7 @@ use kafka_protocol::protocol::StrBytes;
 const MOVED: [i16; 5] = [3, 5, 6, 7, 20];
 
 /// Appends values with acks=all, wherever the leader is; answers their offsets.
-fn append(brokers: &Brokers, topic: &str, partition: i32, values: &[String]) -> Vec<i64> {
+pub fn append(brokers: &Brokers, topic: &str, partition: i32, values: &[String]) -> Vec<i64> {
     let mut wire: Option<Wire> = None;
     values
         .iter()
@@ -35,11 +35,11 @@ fn append(brokers: &Brokers, topic: &str, partition: i32, values: &[String]) -> 
         .collect()
 }
 
-fn values(from: usize, count: usize) -> Vec<String> {
+pub fn values(from: usize, count: usize) -> Vec<String> {
     (from..from + count).map(|n| format!("value-{n}")).collect()
 }
 
-fn read(brokers: &Brokers, topic: &str, partition: i32) -> Vec<String> {
+pub fn read(brokers: &Brokers, topic: &str, partition: i32) -> Vec<String> {
     brokers.leader(topic, partition).read_values(topic, partition, 0).into_iter().map(|(_, value)| value).collect()
 }
 
@@ -122,6 +122,25 @@ fn too_few_in_sync_take_no_writes() {
     cluster.brokers[1 - leader as usize].start();
     cluster.wait_isr("t", 0, &[0, 1]);
     wait_for("the record that waited", PATIENCE, || (wire.read_values("t", 0, 0).len() == 11).then_some(()));
+}
+
+/// KIP-903: a broker that comes back with an empty disk is in sync when it has everything again, not before.
+#[test]
+fn an_emptied_disk_loses_nothing() {
+    let mut cluster = Brokers::start(&[Kind::Barnabas; 2], |_, _| {});
+    cluster.create_topic("t", 1, 2, &[]);
+    cluster.wait_isr("t", 0, &[0, 1]);
+    append(&cluster, "t", 0, &values(0, 100));
+    let leader = cluster.state("t", 0).leader as usize;
+    let emptied = 1 - leader;
+    cluster.brokers[emptied].kill();
+    std::fs::remove_dir_all(cluster.brokers[emptied].data()).expect("the disk is emptied");
+    cluster.brokers[emptied].start();
+    append(&cluster, "t", 0, &values(100, 10));
+    cluster.wait_isr("t", 0, &[0, 1]);
+    cluster.brokers[leader].kill();
+    wait_for("the emptied broker to lead", PATIENCE, || (cluster.state("t", 0).leader == emptied as i64).then_some(()));
+    assert_eq!(read(&cluster, "t", 0), values(0, 110));
 }
 
 /// KIP-392: the leader sends a consumer to the replica in its rack, which then serves it.

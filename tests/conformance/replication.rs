@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barnabas::base::error::ErrorCode;
-use barnabas::base::ids::Offset;
+use barnabas::base::ids::{BrokerEpoch, Offset};
 use barnabas::replica::partition::Partition;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ReplicaState};
+use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::messages::stop_replica_request::{StopReplicaPartitionState, StopReplicaTopicState};
 use kafka_protocol::messages::{
-    BrokerId, FetchRequest, LeaderAndIsrRequest, ProduceResponse, StopReplicaRequest, UpdateMetadataRequest,
+    BrokerId, FetchRequest, LeaderAndIsrRequest, OffsetForLeaderEpochRequest, ProduceResponse, StopReplicaRequest,
+    UpdateMetadataRequest,
 };
 use tokio::task::JoinHandle;
 
@@ -99,6 +101,57 @@ async fn strangers_do_not_follow() {
     let broker = Broker::start().await;
     broker.topic_with("a", 1, ME, 0, &[ME, 2], &[ME, 2]).await;
     assert_eq!(fetched(&broker, 7, 0).await.0, ErrorCode::NotLeaderOrFollower);
+}
+
+/// KIP-903: what a follower had in an earlier life does not let it into the ISR.
+#[tokio::test]
+async fn only_the_present_life_of_a_broker_joins_the_isr() {
+    let broker = Broker::start().await;
+    let id = broker.topic_with("a", 1, ME, 0, &[ME, 2], &[ME]).await;
+    broker.produce("a", batch(3)).await;
+    let manager = &broker.context.replica_manager;
+    let partition = manager.partition("a", 0).expect("hosted");
+    let fetch = async |epoch: i64, offset: i64| {
+        let state = ReplicaState::default().with_replica_id(BrokerId(2)).with_replica_epoch(epoch);
+        let mut request = follow(-1, offset).with_replica_state(state);
+        request.topics[0].topic_id = id;
+        request.topics[0].topic = Default::default();
+        let error = broker.call(15, &request).await.responses[0].partitions[0].error_code;
+        (ErrorCode::from_code(error), partition.leadership().pending.is_some())
+    };
+    manager.broker_epochs().set([(2.into(), BrokerEpoch(9))].into());
+    assert_eq!(fetch(5, 3).await, (ErrorCode::None, false), "it is dead, or lives anew");
+    assert_eq!(fetch(9, 0).await, (ErrorCode::None, false), "its disk is empty");
+    assert_eq!(fetch(5, 3).await, (ErrorCode::NotLeaderOrFollower, false), "a fetch that comes late");
+    assert_eq!(fetch(9, 3).await, (ErrorCode::None, true));
+}
+
+#[tokio::test]
+async fn the_ends_of_epochs_are_told_by_the_leader_only() {
+    let broker = Broker::start().await;
+    broker.topic_with("a", 1, ME, 0, &[ME], &[ME]).await;
+    broker.produce("a", batch(3)).await;
+    broker.topic_with("a", 1, ME, 4, &[ME], &[ME]).await;
+    broker.produce("a", batch(2)).await;
+    broker.topic_with("b", 1, 2, 4, &[ME, 2], &[2]).await;
+    let ask = async |version, topic, current, epoch| {
+        let asked = OffsetForLeaderPartition::default().with_current_leader_epoch(current).with_leader_epoch(epoch);
+        let topic = OffsetForLeaderTopic::default().with_topic(topic_name(topic)).with_partitions(vec![asked]);
+        let request = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
+        let answer = broker.call(version, &request).await.topics.remove(0).partitions.remove(0);
+        (ErrorCode::from_code(answer.error_code), answer.leader_epoch, answer.end_offset)
+    };
+    for version in 0..=4 {
+        let epoch = |epoch| if version >= 1 { epoch } else { -1 };
+        assert_eq!(ask(version, "a", -1, 0).await, (ErrorCode::None, epoch(0), 3));
+        assert_eq!(ask(version, "a", -1, 2).await, (ErrorCode::None, epoch(0), 3), "the one before");
+        assert_eq!(ask(version, "a", -1, 4).await, (ErrorCode::None, epoch(4), 5));
+        assert_eq!(ask(version, "a", -1, 9).await, (ErrorCode::None, -1, -1));
+        assert_eq!(ask(version, "b", -1, 4).await, (ErrorCode::NotLeaderOrFollower, -1, -1));
+        assert_eq!(ask(version, "none", -1, 0).await, (ErrorCode::UnknownTopicOrPartition, -1, -1));
+    }
+    assert_eq!(ask(2, "a", 3, 0).await.0, ErrorCode::FencedLeaderEpoch);
+    assert_eq!(ask(2, "a", 5, 0).await.0, ErrorCode::UnknownLeaderEpoch);
 }
 
 #[tokio::test]

@@ -26,7 +26,8 @@ pub struct State {
 }
 
 impl Brokers {
-    /// Starts `kinds.len()` brokers; `adjust` sets the configuration of each, by its id, before.
+    /// Starts `kinds.len()` brokers; `adjust` sets the configuration of each, by its id, before. The first of different
+    /// kinds becomes controller.
     pub fn start(kinds: &[Kind], adjust: impl Fn(usize, &mut Broker)) -> Brokers {
         let zookeeper = ZooKeeper::single();
         let connect = zookeeper.connect();
@@ -35,6 +36,9 @@ impl Brokers {
             let mut broker = Broker::with_id(*kind, id as i32, &connect);
             adjust(id, &mut broker);
             broker.launch();
+            if kinds.iter().any(|other| other != kind) {
+                broker.wait_serving();
+            }
             brokers.push(broker);
         }
         brokers.iter_mut().for_each(Broker::wait_serving);
