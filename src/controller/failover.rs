@@ -26,6 +26,10 @@ impl Controller {
         // Whatever topics allow by now, all leaderless partitions are looked at below.
         self.ctx.next_config_change = self.store.changed_topics(0).await?.0;
         self.initialize_context(suspect).await?;
+        // Brokers must know who lives before they are told whom to follow.
+        let mut live = Batch::default();
+        live.add_metadata(self.ctx.brokers.keys().copied(), []);
+        self.send(live);
         let mut batch = Batch::default();
         batch.add_metadata(self.ctx.brokers.keys().copied(), []);
         let online = self.ctx.initialize_replica_states();

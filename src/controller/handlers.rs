@@ -80,9 +80,10 @@ impl Controller {
     }
 
     pub(super) async fn on_broker_startup(&mut self, come: &BTreeSet<BrokerId>) -> Result<(), ControllerError> {
-        let mut others = Batch::default();
-        others.add_metadata(self.ctx.brokers.keys().filter(|id| !come.contains(id)).copied(), []);
-        self.send(others);
+        // Those who come too must know who lives before they are told whom to follow.
+        let mut live = Batch::default();
+        live.add_metadata(self.ctx.brokers.keys().copied().collect::<Vec<_>>(), []);
+        self.send(live);
         let mut batch = Batch::default();
         let with_leader = self.ctx.all_partitions().filter(|(_, p)| p.leadership.is_some()).map(|(tp, _)| tp);
         batch.add_metadata(come.iter().copied(), with_leader.collect::<Vec<_>>());

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use kafka_protocol::messages::leader_and_isr_request::LeaderAndIsrTopicState;
 use kafka_protocol::messages::stop_replica_request::StopReplicaTopicState;
-use kafka_protocol::messages::update_metadata_request::UpdateMetadataTopicState;
+use kafka_protocol::messages::update_metadata_request::{UpdateMetadataBroker, UpdateMetadataTopicState};
 use kafka_protocol::messages::{LeaderAndIsrRequest, StopReplicaRequest, UpdateMetadataRequest};
 
 use super::channels::ControlRequest;
@@ -20,6 +20,8 @@ type Named<'a> = (&'a str, i32);
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     requests: VecDeque<ControlRequest>,
+    /// The live brokers that were last put in.
+    live_brokers: Vec<UpdateMetadataBroker>,
     /// Whether one was taken out and the next not asked for yet.
     under_way: bool,
 }
@@ -63,14 +65,39 @@ impl Pending {
         self.requests.push_back(ControlRequest::LeaderAndIsr(new));
     }
 
-    /// Goes to the end: metadata that comes late is asked for again, a leader that does not know yet that it leads refuses.
+    /// Partitions go to the end: metadata that comes late is asked for again, a leader that does not know yet that it leads
+    /// refuses. News of live brokers go to the front: a JVM broker follows no leader of whom it was not told that it lives
+    /// (`ReplicaManager.makeFollowers`).
     fn push_update_metadata(&mut self, new: UpdateMetadataRequest) {
-        let waiting = self.requests.iter().position(|request| matches!(request, ControlRequest::UpdateMetadata(_)));
+        if new.topic_states.is_empty() || new.live_brokers != self.live_brokers {
+            self.push_live_brokers(new.clone().with_topic_states(Vec::new()));
+        }
+        if new.topic_states.is_empty() {
+            return;
+        }
+        let of_partitions = |request: &ControlRequest| match request {
+            ControlRequest::UpdateMetadata(request) => !request.topic_states.is_empty(),
+            _ => false,
+        };
+        let waiting = self.requests.iter().position(of_partitions);
         let merged = match waiting.and_then(|at| self.requests.remove(at)) {
             Some(ControlRequest::UpdateMetadata(old)) => merge_update_metadata(old, new),
             _ => new,
         };
         self.requests.push_back(ControlRequest::UpdateMetadata(merged));
+    }
+
+    fn push_live_brokers(&mut self, new: UpdateMetadataRequest) {
+        self.live_brokers.clone_from(&new.live_brokers);
+        for request in &mut self.requests {
+            if let ControlRequest::UpdateMetadata(waiting) = request {
+                waiting.live_brokers.clone_from(&new.live_brokers);
+            }
+        }
+        match self.requests.front_mut() {
+            Some(ControlRequest::UpdateMetadata(first)) if first.topic_states.is_empty() => *first = new,
+            _ => self.requests.push_front(ControlRequest::UpdateMetadata(new)),
+        }
     }
 
     fn push_stop_replica(&mut self, new: StopReplicaRequest) {
@@ -243,6 +270,31 @@ mod tests {
             pending.push(request);
         }
         let expected = ["LeaderAndIsr 0:1:false", "StopReplica 0:true 2:false", "LeaderAndIsr 0:2:true 1:5:false"];
+        assert_eq!(drain(pending), expected);
+    }
+
+    #[test]
+    fn who_lives_is_told_before_who_leads() {
+        let mut pending = Pending::default();
+        let with = |request: ControlRequest, ids: &[i32]| match request {
+            ControlRequest::UpdateMetadata(request) => {
+                let brokers = ids.iter().map(|id| UpdateMetadataBroker::default().with_id((*id).into()));
+                ControlRequest::UpdateMetadata(request.with_live_brokers(brokers.collect()))
+            }
+            other => other,
+        };
+        let nothing = || ControlRequest::UpdateMetadata(UpdateMetadataRequest::default());
+        pending.push(with(nothing(), &[1]));
+        pending.push(leads(0, 1, true));
+        pending.push(with(metadata(0, 1), &[1]));
+        pending.push(leads(1, 1, true));
+        pending.push(with(metadata(1, 1), &[1, 2]));
+        for request in &pending.requests {
+            if let ControlRequest::UpdateMetadata(request) = request {
+                assert_eq!(request.live_brokers.len(), 2, "the newest list in each");
+            }
+        }
+        let expected = ["UpdateMetadata ", "LeaderAndIsr 0:1:true 1:1:true", "UpdateMetadata 0:1 1:1"];
         assert_eq!(drain(pending), expected);
     }
 

@@ -48,12 +48,12 @@ impl Context {
         online
     }
 
-    /// Replicas on brokers that are not alive, or on failed log dirs; not those of topics that are to be deleted.
+    /// Replicas on brokers that are not registered, but for those of topics that are to be deleted.
     pub(super) fn offline_replicas(&self) -> Vec<Replica> {
         let staying = self.all_partitions().filter(|(tp, _)| !self.is_to_be_deleted(&tp.topic));
         staying
             .flat_map(|(tp, p)| p.assignment.replicas.iter().map(move |broker| (tp.clone(), *broker)))
-            .filter(|(tp, broker)| !self.is_replica_online(*broker, tp))
+            .filter(|(_, broker)| !self.brokers.contains_key(broker))
             .collect()
     }
 }
