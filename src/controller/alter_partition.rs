@@ -102,6 +102,9 @@ impl Controller {
     }
 }
 
+/// The first version whose senders (3.2) get over an error that they do not know.
+const FIRST_THAT_RETRIES: i16 = 1;
+
 impl Context {
     /// Refuses what an earlier life of a broker sends (KIP-380), or one that is not registered.
     pub(super) fn check_broker_epoch(&self, broker: BrokerId, epoch: i64) -> Result<(), ErrorCode> {
@@ -156,10 +159,13 @@ fn judge(ctx: &Context, tp: &TopicPartition, sender: BrokerId, proposed: &Propos
     if members(proposed, version).all(|(id, epoch)| is_eligible(ctx, id, epoch)) {
         return Verdict::Write(state);
     }
-    Verdict::Refuse(match version {
-        FIRST_WITH_TOPIC_IDS.. => ErrorCode::IneligibleReplica,
-        _ => ErrorCode::OperationNotAttempted,
-    })
+    match version {
+        FIRST_WITH_TOPIC_IDS.. => Verdict::Refuse(ErrorCode::IneligibleReplica),
+        FIRST_THAT_RETRIES.. => Verdict::Refuse(ErrorCode::OperationNotAttempted),
+        // What 2.8 does with an error that it does not know leaves the partition's ISR as it is for ever. The ISR that
+        // holds, under a new partition epoch, lets it propose again.
+        _ => Verdict::Write(LeaderAndIsr { isr: current.isr.clone(), ..state }),
+    }
 }
 
 /// The proposed members, with their broker epochs as far as the leader knows them.
@@ -305,6 +311,7 @@ mod tests {
         ctx.shutting_down.insert(BrokerId(2));
         assert_eq!(verdict(&ctx, &proposed(5, 8, &[1, 2]), 3), Err(ErrorCode::IneligibleReplica));
         assert_eq!(verdict(&ctx, &proposed(5, 8, &[1, 2]), 1), Err(ErrorCode::OperationNotAttempted));
+        assert_eq!(verdict(&ctx, &proposed(5, 8, &[1, 2]), 0), Ok(ids(&[1])), "2.8 hears of the ISR that holds");
         ctx.brokers.remove(&BrokerId(3));
         assert_eq!(verdict(&ctx, &proposed(5, 8, &[1, 3]), 2), Err(ErrorCode::IneligibleReplica));
     }

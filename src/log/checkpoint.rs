@@ -101,6 +101,10 @@ pub fn write_offsets<'a>(
 
 /// Reads a `leader-epoch-checkpoint`; `None` if there is none.
 pub fn read_epochs(path: &Path) -> Result<Option<Vec<EpochEntry>>, LogError> {
+    // Kafka makes the file with the log and writes to it with the first epoch.
+    if fs::metadata(path).is_ok_and(|file| file.len() == 0) {
+        return Ok(Some(Vec::new()));
+    }
     let Some(lines) = read_lines(path)? else { return Ok(None) };
     let entry = |line: &str| {
         let mut words = line.split_ascii_whitespace();
@@ -164,6 +168,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("leader-epoch-checkpoint");
         assert_eq!(read_epochs(&path).unwrap(), None);
+        fs::write(&path, "").unwrap();
+        assert_eq!(read_epochs(&path).unwrap(), Some(Vec::new()));
         let entries = vec![EpochEntry { epoch: LeaderEpoch(1), start_offset: Offset(7) }];
         write_epochs(&path, &entries, Sync::Later).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "0\n1\n1 7\n");

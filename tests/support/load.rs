@@ -73,12 +73,7 @@ impl Load {
     }
 
     /// As [`Load::start`], with `enter` called first on each thread: it may move the thread to another network.
-    pub fn start_in(
-        bootstrap: &str,
-        topic: &str,
-        partitions: i32,
-        enter: impl Fn() + Clone + Send + 'static,
-    ) -> Load {
+    pub fn start_in(bootstrap: &str, topic: &str, partitions: i32, enter: impl Fn() + Clone + Send + 'static) -> Load {
         let mut load = Load {
             bootstrap: bootstrap.to_owned(),
             topic: topic.to_owned(),
@@ -128,8 +123,9 @@ impl Load {
                 }
                 let value = number.to_string();
                 let partition = (number % partitions as u64) as i32;
-                let mut record =
-                    BaseRecord::<(), _, _>::with_opaque_to(&topic, Box::new(number)).payload(&value).partition(partition);
+                let mut record = BaseRecord::<(), _, _>::with_opaque_to(&topic, Box::new(number))
+                    .payload(&value)
+                    .partition(partition);
                 while let Err((error, back)) = producer.send(record) {
                     let full = matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
                     assert!(full, "record {number} could not be queued: {error}");
@@ -257,5 +253,9 @@ fn difference(wanted: &[u64], found: &[u64]) -> String {
     let mut seen = std::collections::BTreeSet::new();
     let twice: Vec<_> = found.iter().filter(|n| !seen.insert(**n)).take(5).collect();
     let disordered = found.windows(2).find(|pair| pair[0] >= pair[1]);
-    format!("{} wanted, {} found; missing {missing:?}, twice {twice:?}, out of order {disordered:?}", wanted.len(), found.len())
+    format!(
+        "{} wanted, {} found; missing {missing:?}, twice {twice:?}, out of order {disordered:?}",
+        wanted.len(),
+        found.len()
+    )
 }
