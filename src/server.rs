@@ -143,6 +143,7 @@ pub struct Server {
     context: Arc<Context>,
     sockets: SocketServer,
     threads: NetworkThreads,
+    control_plane: Option<NetworkThreads>,
     zk: ZkClient,
     /// Dropped last: connections of fetchers live on them.
     replication: replication::ReplicationThreads,
@@ -232,8 +233,13 @@ impl Server {
             groups,
         });
         let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&context)));
-        sockets.start(&control, &threads.handles(), dispatcher).context("the listeners cannot be started")?;
-        Ok(Self { context, sockets, threads, zk, replication, tasks, controller_task, none_left })
+        let control_plane = control_plane::thread(&context.config)?;
+        let apart =
+            control_plane.as_ref().and_then(|(listener, thread)| Some((listener.as_str(), thread.handles().pop()?)));
+        let started = sockets.start_apart(&control, &threads.handles(), apart, dispatcher);
+        started.context("the listeners cannot be started")?;
+        let control_plane = control_plane.map(|(_, thread)| thread);
+        Ok(Self { context, sockets, threads, control_plane, zk, replication, tasks, controller_task, none_left })
     }
 
     /// This broker's id.
@@ -269,10 +275,11 @@ impl Server {
         self.context.replica_manager.stop_waiting();
         self.sockets.shutdown(DRAIN_PATIENCE).await;
         let manager = Arc::clone(&self.context.replica_manager);
-        let threads = self.threads;
+        let (threads, control_plane) = (self.threads, self.control_plane);
         let closed = tokio::task::spawn_blocking(move || {
             let mut threads = threads;
             threads.stop();
+            drop(control_plane);
             manager.log_manager().shutdown(manager.broker_epoch());
         });
         // The registration goes only when no more can be appended; flushing needs no ZooKeeper.

@@ -22,6 +22,7 @@ pub(super) struct Network {
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) advertised: Vec<Endpoint>,
     pub(super) inter_broker_listener: String,
+    pub(super) control_plane_listener: Option<String>,
     pub(super) zookeeper: Option<ZkConnect>,
     pub(super) per_ip_overrides: Vec<(String, i32)>,
 }
@@ -95,6 +96,11 @@ impl BrokerConfig {
         let name = self.inter_broker_listener();
         let found = self.network.endpoints.iter().find(|endpoint| endpoint.listener == name);
         found.map_or(SecurityProtocol::Plaintext, |endpoint| endpoint.protocol)
+    }
+
+    /// The listener that only the controller uses, if there is one.
+    pub fn control_plane_listener(&self) -> Option<&str> {
+        self.network.control_plane_listener.as_deref()
     }
 
     /// Where ZooKeeper is; always there after [`BrokerConfig::load`].

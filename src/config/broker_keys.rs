@@ -83,6 +83,7 @@ broker_keys! {
     listeners: String = "listeners", String "PLAINTEXT://:9092", Any, High PerBroker, "Addresses to listen on, as NAME://host:port, comma separated. An empty host means every interface.";
     advertised_listeners: Option<String> = "advertised.listeners", String null, Any, High PerBroker, "Addresses clients and brokers are told to use. Defaults to listeners.";
     listener_security_protocol_map: String = "listener.security.protocol.map", String "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT", Any, Low PerBroker, "Which security protocol each listener name stands for, as NAME:PROTOCOL pairs.";
+    control_plane_listener_name: Option<String> = "control.plane.listener.name", String null, Any, High ReadOnly, "A listener of its own for requests of the controller.";
     inter_broker_listener_name: Option<String> = "inter.broker.listener.name", String null, Any, Medium ReadOnly, "The listener over which brokers talk to each other. Not together with security.inter.broker.protocol.";
     security_inter_broker_protocol: String = "security.inter.broker.protocol", String "PLAINTEXT", OneOf(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]), Medium ReadOnly, "The security protocol brokers use among themselves, when no listener name is given.";
     num_network_threads: i32 = "num.network.threads", Int "3", AtLeast(1), High ClusterWide, "Threads that serve connections.";

@@ -178,6 +178,11 @@ fn listeners_fit_together() {
     assert!(err(&[("advertised.listeners", "SSL://h:1")]).contains("not one of listeners"));
     assert!(err(&[("listeners", "PLAINTEXT://0.0.0.0:1")]).contains("clients cannot connect to 0.0.0.0"));
     ok(&[("listeners", "PLAINTEXT://0.0.0.0:1"), ("advertised.listeners", "PLAINTEXT://h:1")]);
+    assert_eq!(config.control_plane_listener(), None);
+    let apart = ok(&[two[0], two[1], two[2], ("control.plane.listener.name", "Out")]);
+    assert_eq!(apart.control_plane_listener(), Some("OUT"));
+    assert!(with("control.plane.listener.name", "in").contains("another listener than"));
+    assert!(with("control.plane.listener.name", "THIRD").contains("no listener of that name"));
     let shared = [("listeners", "IN://:1,OUT://:1"), two[1], two[2]];
     assert!(err(&shared).contains("share port 1"));
     ok(&[("listeners", "IN://127.0.0.1:1,OUT://[::1]:1"), two[1], two[2]]);

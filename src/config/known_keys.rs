@@ -33,7 +33,6 @@ pub(super) static REMOVED_KEYS: &[KeyDef] = known_keys! {
 
 /// Keys of 3.9 without effect here.
 pub(super) static KNOWN_KEYS: &[KeyDef] = known_keys! {
-    "control.plane.listener.name", String null, Any, High ReadOnly, NotYet, "A listener of its own for requests of the controller.";
     "early.start.listeners", String null, Any, High ReadOnly, NotYet, "Listeners that are opened before authorizers are ready.";
     "num.io.threads", Int "8", AtLeast(1), High ClusterWide, Moot("threads that wait for disks come and go as they are needed"), "Threads that may wait for disks at the same time.";
     "queued.max.requests", Int "500", AtLeast(1), High ReadOnly, Moot("requests are handled as they are read, so that none queue"), "Requests that may wait or run at one time before reading from connections pauses.";

@@ -16,6 +16,7 @@ pub(super) fn apply(config: &mut BrokerConfig, warnings: &mut Vec<Warning>) -> R
     listeners(config)?;
     unsafe_listeners(config)?;
     inter_broker(config)?;
+    control_plane(config)?;
     zookeeper(config)?;
     config.network.per_ip_overrides = per_ip_overrides(&config.max_connections_per_ip_overrides)?;
     logs(config)?;
@@ -128,6 +129,22 @@ fn inter_broker(config: &mut BrokerConfig) -> Result<(), ConfigError> {
         return Err(ConfigError::conflict(key, name, rule));
     }
     config.network.inter_broker_listener = name;
+    Ok(())
+}
+
+/// `control.plane.listener.name` is advertised, and is not the listener that brokers use among themselves.
+fn control_plane(config: &mut BrokerConfig) -> Result<(), ConfigError> {
+    let key = "control.plane.listener.name";
+    let Some(name) = config.control_plane_listener_name.as_ref().map(|name| name.to_uppercase()) else { return Ok(()) };
+    if !config.network.advertised.iter().any(|endpoint| endpoint.listener == name) {
+        let rule = "advertised.listeners (or else listeners) has no listener of that name";
+        return Err(ConfigError::conflict(key, name, rule));
+    }
+    if name == config.network.inter_broker_listener {
+        let rule = "it must be another listener than the one that brokers use among themselves";
+        return Err(ConfigError::conflict(key, name, rule));
+    }
+    config.network.control_plane_listener = Some(name);
     Ok(())
 }
 

@@ -114,6 +114,17 @@ impl SocketServer {
     /// Begins to accept: on tasks of `acceptors`, with the connections on `threads` in turn. A second call does
     /// nothing.
     pub fn start(&mut self, acceptors: &Handle, threads: &[Handle], dispatch: Arc<dyn Dispatch>) -> io::Result<()> {
+        self.start_apart(acceptors, threads, None, dispatch)
+    }
+
+    /// The same, with the connections of one listener on a thread of its own: nothing that others ask holds them up.
+    pub fn start_apart(
+        &mut self,
+        acceptors: &Handle,
+        threads: &[Handle],
+        apart: Option<(&str, Handle)>,
+        dispatch: Arc<dyn Dispatch>,
+    ) -> io::Result<()> {
         if self.running.is_some() {
             return Ok(());
         }
@@ -123,19 +134,23 @@ impl SocketServer {
             draining: AtomicBool::new(false),
             dispatch,
         });
-        let registries: Vec<_> = threads.iter().map(|_| Arc::new(Registry::default())).collect();
-        let lanes: Vec<_> = threads.iter().cloned().zip(registries.iter().cloned()).collect();
-        let sweepers = lanes.iter().map(|lane| lane.0.spawn(sweep(lane.1.clone(), self.settings.max_idle))).collect();
+        let lane = |thread: &Handle| (thread.clone(), Arc::new(Registry::default()));
+        let lanes: Vec<_> = threads.iter().map(lane).collect();
+        let apart = apart.map(|(listener, thread)| (listener, lane(&thread)));
+        let all: Vec<_> = lanes.iter().chain(apart.as_ref().map(|(_, lane)| lane)).cloned().collect();
+        let registries = all.iter().map(|(_, registry)| registry.clone()).collect();
+        let sweepers = all.iter().map(|lane| lane.0.spawn(sweep(lane.1.clone(), self.settings.max_idle))).collect();
         let numbers = Arc::new(AtomicU64::new(0));
         let mut tasks = Vec::new();
         for bound in self.bound.drain(..) {
             let _in_runtime = acceptors.enter();
+            let own = apart.as_ref().filter(|(listener, _)| **listener == *bound.listener);
             let acceptor = Acceptor {
                 socket: TcpListener::from_std(bound.socket)?,
                 listener: bound.listener,
                 send_buffer_bytes: self.settings.send_buffer_bytes,
                 quotas: self.quotas.clone(),
-                lanes: lanes.clone(),
+                lanes: own.map_or_else(|| lanes.clone(), |(_, lane)| vec![lane.clone()]),
                 shared: shared.clone(),
                 numbers: numbers.clone(),
             };

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -15,9 +16,10 @@ use crate::config::broker::BrokerConfig;
 use crate::config::version::KafkaVersion;
 use crate::controller::{BrokerChannel, ControlRequest, ControlResponse, ControllerConfig, Rebalance};
 use crate::network::client::{Connection, Options};
+use crate::network::threads::NetworkThreads;
 use crate::network::vigil;
 use crate::replica::manager::ReplicaManager;
-use crate::zk::znodes::broker_ids::LiveBroker;
+use crate::zk::znodes::broker_ids::{BrokerInfo, LiveBroker};
 
 /// What the controller wants to know of the configuration.
 pub fn controller_config(config: &BrokerConfig, broker_id: BrokerId) -> ControllerConfig {
@@ -68,7 +70,8 @@ impl Versions {
 pub struct ControlChannel {
     manager: Arc<ReplicaManager>,
     versions: Versions,
-    listener: String,
+    /// Where brokers are reached: the first of these listeners that they advertise.
+    listeners: Vec<String>,
     timeout: Duration,
     connections: Mutex<HashMap<BrokerId, (BrokerEpoch, Arc<Connection>)>>, // one for each broker; locked for a look only
 }
@@ -79,7 +82,12 @@ impl ControlChannel {
         Self {
             manager,
             versions: Versions::of(config.inter_broker_version()),
-            listener: config.inter_broker_listener().to_owned(),
+            listeners: config
+                .control_plane_listener()
+                .into_iter()
+                .chain([config.inter_broker_listener()])
+                .map(str::to_owned)
+                .collect(),
             timeout: millis(i64::from(config.controller_socket_timeout_ms)),
             connections: Mutex::new(HashMap::new()),
         }
@@ -101,11 +109,7 @@ impl ControlChannel {
     }
 
     fn address(&self, broker: &LiveBroker) -> Option<String> {
-        let endpoint = broker.info.endpoint(&self.listener)?;
-        Some(match endpoint.host.contains(':') {
-            true => format!("[{}]:{}", endpoint.host, endpoint.port),
-            false => format!("{}:{}", endpoint.host, endpoint.port),
-        })
+        address_of(&broker.info, &self.listeners)
     }
 
     /// Where another broker is watched; this one needs no watching.
@@ -121,7 +125,8 @@ impl ControlChannel {
         {
             return Ok(connection);
         }
-        let address = self.address(broker).ok_or_else(|| format!("it has no listener {}", self.listener))?;
+        let address = self.address(broker);
+        let address = address.ok_or_else(|| format!("it has no listener {}", self.listeners.join(" or ")))?;
         let options = Options { connect_timeout: self.timeout, request_timeout: self.timeout, ..Options::default() };
         let connection = Connection::connect_with(&address, options).await.map_err(|error| error.to_string())?;
         let connection = Arc::new(connection);
@@ -171,6 +176,25 @@ impl BrokerChannel for ControlChannel {
     }
 }
 
+/// `host:port` of the first of these listeners that a broker advertises.
+fn address_of(broker: &BrokerInfo, listeners: &[String]) -> Option<String> {
+    let endpoint = listeners.iter().find_map(|listener| broker.endpoint(listener))?;
+    Some(match endpoint.host.contains(':') {
+        true => format!("[{}]:{}", endpoint.host, endpoint.port),
+        false => format!("{}:{}", endpoint.host, endpoint.port),
+    })
+}
+
+/// The listener of `control.plane.listener.name` and the thread for its connections, if there is one.
+///
+/// # Errors
+/// The system gives no threads.
+pub fn thread(config: &BrokerConfig) -> anyhow::Result<Option<(String, NetworkThreads)>> {
+    let Some(listener) = config.control_plane_listener() else { return Ok(None) };
+    let thread = NetworkThreads::start("control-plane", 1).context("the system gives no threads")?;
+    Ok(Some((listener.to_owned(), thread)))
+}
+
 /// Takes out what the versions do not know.
 fn fitted(mut request: ControlRequest, versions: Versions) -> ControlRequest {
     match &mut request {
@@ -195,6 +219,18 @@ fn fitted(mut request: ControlRequest, versions: Versions) -> ControlRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_controllers_own_listener_goes_first_where_it_is_advertised() {
+        use crate::zk::znodes::broker_ids::Endpoint;
+        let control = Endpoint { listener: "CONTROL".into(), ..Endpoint::plaintext("::1", 2) };
+        let with = BrokerInfo::new(BrokerId(1), vec![Endpoint::plaintext("h", 1), control], 0);
+        let without = BrokerInfo::new(BrokerId(2), vec![Endpoint::plaintext("h", 1)], 0);
+        let listeners = ["CONTROL".to_owned(), "PLAINTEXT".to_owned()];
+        assert_eq!(address_of(&with, &listeners).as_deref(), Some("[::1]:2"));
+        assert_eq!(address_of(&without, &listeners).as_deref(), Some("h:1"));
+        assert_eq!(address_of(&without, &listeners[..1]), None);
+    }
 
     #[test]
     fn versions_follow_the_clusters_version() {

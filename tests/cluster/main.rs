@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod control_plane;
 mod crash;
 mod deaths;
 mod disks;
