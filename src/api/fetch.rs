@@ -59,6 +59,7 @@ pub async fn handle(ctx: &Context, mut call: Call) -> Outcome {
     };
     resolve_names(ctx, &mut context.targets);
     let mut results = ctx.replica_manager.fetch_messages(&params, &context.targets).await;
+    ctx.replica_manager.note_served(&params, &context.targets, &results);
     let converted = adapt(ctx, version, &context.targets, &mut results).await;
     answer(ctx, &call, context, results, converted)
 }

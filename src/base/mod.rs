@@ -4,4 +4,5 @@ pub mod clock;
 pub mod error;
 pub mod ids;
 pub mod purgatory;
+pub mod quota;
 pub mod topic_names;

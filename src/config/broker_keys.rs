@@ -183,4 +183,8 @@ broker_keys! {
     offsets_commit_timeout_ms: i32 = "offsets.commit.timeout.ms", Int "5000", AtLeast(1), High ReadOnly, "How long an offset commit waits for its replicas.";
     offsets_commit_required_acks: i16 = "offsets.commit.required.acks", Short "-1", Any, High ReadOnly, "The acks of an offset commit.";
     producer_id_expiration_ms: i32 = "producer.id.expiration.ms", Int "86400000", AtLeast(1), Low ClusterWide, "How long a partition remembers a producer that has stopped writing.";
+    replication_quota_window_num: i32 = "replication.quota.window.num", Int "11", AtLeast(1), Low ReadOnly, "Windows over which the rates of replication throttles are taken.";
+    replication_quota_window_size_seconds: i32 = "replication.quota.window.size.seconds", Int "1", AtLeast(1), Low ReadOnly, "How long such a window is.";
+    alter_log_dirs_replication_quota_window_num: i32 = "alter.log.dirs.replication.quota.window.num", Int "11", AtLeast(1), Low ReadOnly, "Windows over which the rate of moves between log dirs is taken.";
+    alter_log_dirs_replication_quota_window_size_seconds: i32 = "alter.log.dirs.replication.quota.window.size.seconds", Int "1", AtLeast(1), Low ReadOnly, "How long such a window is.";
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::broker::{self, BrokerConfig};
 use super::def::{KeyDef, Kind, Value};
 pub use super::dynamic::Dynamic;
-use super::dynamic::{self, is_dynamic};
+use super::dynamic::{self, DYNAMIC_ONLY_KEYS, is_dynamic};
 use super::topic::{self, TOPIC_KEYS, TopicKey};
 
 /// Where a value comes from.
@@ -135,12 +135,14 @@ fn broker_entry(config: &BrokerConfig, dynamic: &Dynamic, def: &'static KeyDef) 
 
 /// Every key of the broker.
 pub fn broker_entries(config: &BrokerConfig, dynamic: &Dynamic) -> Vec<Entry> {
-    broker::keys().map(|def| broker_entry(config, dynamic, def)).collect()
+    let only_dynamic = DYNAMIC_ONLY_KEYS.iter().filter(|def| dynamic.get(def.name).is_some());
+    broker::keys().chain(only_dynamic).map(|def| broker_entry(config, dynamic, def)).collect()
 }
 
 /// What is set for all brokers while they run (the resource of type broker without a name).
 pub fn cluster_entries(config: &BrokerConfig, dynamic: &Dynamic) -> Vec<Entry> {
-    let set = broker::keys().filter(|def| dynamic.cluster.contains_key(def.name));
+    let all = broker::keys().chain(DYNAMIC_ONLY_KEYS);
+    let set = all.filter(|def| dynamic.cluster.contains_key(def.name));
     set.map(|def| {
         let mut entry = broker_entry(config, dynamic, def);
         entry.value = shown(def, dynamic.cluster.get(def.name).map(String::as_str));

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::broker::{self, BrokerConfig};
-use super::def::{ConfigError, KeyDef};
+use super::def::{ConfigError, Importance, KeyDef, Kind, Mode, Support, Valid};
 use super::suggest;
 
 /// What was set in ZooKeeper while brokers run.
@@ -60,14 +60,47 @@ const TAKES_EFFECT: &[&str] = &[
     "min.insync.replicas",
 ];
 
+/// Bytes a second that throttled followers are served.
+pub const LEADER_RATE: &str = "leader.replication.throttled.rate";
+/// Bytes a second that throttled replicas here fetch.
+pub const FOLLOWER_RATE: &str = "follower.replication.throttled.rate";
+/// Bytes a second that moves between log dirs copy.
+pub const LOG_DIRS_RATE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
+
+const fn rate(name: &'static str, doc: &'static str) -> KeyDef {
+    KeyDef {
+        name,
+        kind: Kind::Long,
+        default: None,
+        valid: Valid::AtLeast(0),
+        importance: Importance::Medium,
+        mode: Mode::ClusterWide,
+        support: Support::Acts,
+        doc,
+    }
+}
+
+/// Keys that stand in no file: they can only be set while brokers run (`DynamicConfig.Broker`).
+pub static DYNAMIC_ONLY_KEYS: &[KeyDef] = &[
+    rate(
+        LEADER_RATE,
+        "Bytes a second that this broker serves to followers of the replicas that their topics throttle; no limit if not set.",
+    ),
+    rate(
+        FOLLOWER_RATE,
+        "Bytes a second that this broker fetches for the replicas that their topics throttle; no limit if not set.",
+    ),
+    rate(LOG_DIRS_RATE, "Bytes a second that moves between the log dirs of this broker copy; no limit if not set."),
+];
+
 /// Whether a change of the key takes effect while the broker runs.
 pub fn is_dynamic(name: &str) -> bool {
-    TAKES_EFFECT.contains(&name)
+    TAKES_EFFECT.contains(&name) || DYNAMIC_ONLY_KEYS.iter().any(|def| def.name == name)
 }
 
 /// The key of that name, be it one that can only be set while brokers run.
 pub fn key(name: &str) -> Option<&'static KeyDef> {
-    broker::key(name)
+    broker::key(name).or_else(|| DYNAMIC_ONLY_KEYS.iter().find(|def| def.name == name))
 }
 
 /// Checks one key that shall be set while brokers run.
@@ -93,7 +126,8 @@ impl BrokerConfig {
     /// [`ConfigError`] for keys that are at odds with each other.
     pub fn with_dynamic(&self, dynamic: &Dynamic) -> Result<Self, ConfigError> {
         let layers = [&dynamic.cluster, &dynamic.broker];
-        let set = layers.into_iter().flatten().filter(|(name, text)| check(name, text).is_ok());
+        let set = layers.into_iter().flatten();
+        let set = set.filter(|(name, text)| broker::key(name).is_some() && check(name, text).is_ok());
         let mut all = self.set_values().clone();
         all.extend(set.map(|(name, text)| (name.clone(), text.clone())));
         let mut config = Self::from_pairs(all)?;
@@ -105,7 +139,6 @@ impl BrokerConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::super::def::Mode;
     use super::*;
 
     fn set(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -141,5 +174,6 @@ mod tests {
             assert_eq!(config.set_values(), BrokerConfig::default().set_values());
         }
         assert!(check("log.segment.bytes", "100").is_ok());
+        assert!(check(LEADER_RATE, "5").is_ok() && check(LEADER_RATE, "-1").is_err());
     }
 }

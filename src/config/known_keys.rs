@@ -108,10 +108,6 @@ pub(super) static KNOWN_KEYS: &[KeyDef] = known_keys! {
     "transaction.partition.verification.enable", Boolean "true", Any, Low ClusterWide, NotYet, "Whether the coordinator is asked if a partition belongs to the transaction.";
     "quota.window.num", Int "11", AtLeast(1), Low ReadOnly, NotYet, "Samples that client quotas keep.";
     "quota.window.size.seconds", Int "1", AtLeast(1), Low ReadOnly, NotYet, "How long such a sample is.";
-    "replication.quota.window.num", Int "11", AtLeast(1), Low ReadOnly, NotYet, "Samples that replication quotas keep.";
-    "replication.quota.window.size.seconds", Int "1", AtLeast(1), Low ReadOnly, NotYet, "How long such a sample is.";
-    "alter.log.dirs.replication.quota.window.num", Int "11", AtLeast(1), Low ReadOnly, NotYet, "Samples that the quota for moves between folders keeps.";
-    "alter.log.dirs.replication.quota.window.size.seconds", Int "1", AtLeast(1), Low ReadOnly, NotYet, "How long such a sample is.";
     "controller.quota.window.num", Int "11", AtLeast(1), Low ReadOnly, NotYet, "Samples that the quota for topic changes keeps.";
     "controller.quota.window.size.seconds", Int "1", AtLeast(1), Low ReadOnly, NotYet, "How long such a sample is.";
     "client.quota.callback.class", Class null, Any, Low ReadOnly, Refused, "A class that decides on quotas.";

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::broker;
 use super::def::{KeyDef, Mode, Support};
-use super::dynamic::is_dynamic;
+use super::dynamic::{DYNAMIC_ONLY_KEYS, is_dynamic};
 use super::topic::TOPIC_KEYS;
 
 const INTRODUCTION: &str = "\
@@ -46,6 +46,10 @@ fn page() -> String {
     for def in keys {
         let _ =
             writeln!(text, "| `{}` | {} | {} | {} | {} |", def.name, shown(def), def.allowed(), effect(def), def.doc);
+    }
+    text.push_str("\n## Broker configs that can only be set while brokers run\n\n| config | allowed | what it is for |\n| --- | --- | --- |\n");
+    for def in DYNAMIC_ONLY_KEYS {
+        let _ = writeln!(text, "| `{}` | {} | {} |", def.name, def.allowed(), def.doc);
     }
     text.push_str("\n## Topic configs\n\n| config | default | broker config | allowed | what it is for |\n| --- | --- | --- | --- | --- |\n");
     let mut keys: Vec<_> = TOPIC_KEYS.iter().collect();

@@ -11,4 +11,5 @@ pub mod manager;
 pub mod metadata_cache;
 pub mod partition;
 pub mod selector;
+pub mod throttle;
 pub mod topic_configs;

@@ -181,6 +181,11 @@ impl Partition {
         self.state.read().leadership.is_leader()
     }
 
+    /// Whether `broker` is in the ISR.
+    pub fn is_in_sync(&self, broker: BrokerId) -> bool {
+        self.state.read().leadership.isr.contains(&broker)
+    }
+
     /// Whether its disk failed.
     pub fn is_offline(&self) -> bool {
         self.state.read().offline

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use parking_lot::RwLock;
 
+use super::throttle::ThrottledReplicas;
 use crate::config::broker::BrokerConfig;
 use crate::config::def::ConfigError;
 use crate::config::dynamic::Dynamic;
@@ -50,11 +51,20 @@ pub struct TopicSettings {
     pub topic: TopicConfig,
     /// What its logs share.
     pub log: Arc<LogConfig>,
+    /// Replicas whose serving of followers is throttled.
+    pub throttled_leaders: ThrottledReplicas,
+    /// Replicas whose fetching is throttled.
+    pub throttled_followers: ThrottledReplicas,
 }
 
 impl TopicSettings {
     fn new(topic: TopicConfig) -> Self {
-        Self { log: Arc::new(log_config(&topic)), topic }
+        Self {
+            log: Arc::new(log_config(&topic)),
+            throttled_leaders: ThrottledReplicas::parse(&topic.leader_replication_throttled_replicas),
+            throttled_followers: ThrottledReplicas::parse(&topic.follower_replication_throttled_replicas),
+            topic,
+        }
     }
 }
 

@@ -93,6 +93,10 @@ async fn a_brokers_configs_are_changed_and_shown() {
     assert_eq!(shown(&broker, BROKER, "", key).await, value("7", 3));
     assert_eq!(shown(&broker, TOPIC, "a", "retention.ms").await, value("8", 2), "a topic's default follows");
     assert_eq!(change(&broker, BROKER, &own, &[(key, DELETE, None)]).await, none);
+    let rate = "leader.replication.throttled.rate";
+    assert_eq!(shown(&broker, BROKER, &own, rate).await, None, "it stands in no file");
+    assert_eq!(change(&broker, BROKER, &own, &[(rate, SET, Some("9"))]).await, none);
+    assert_eq!(shown(&broker, BROKER, &own, rate).await, value("9", 2));
     assert_eq!(shown(&broker, BROKER, &own, key).await, value("7", 3));
 }
 

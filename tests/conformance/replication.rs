@@ -1,10 +1,12 @@
 //! A leader with a follower: what acks=all waits for, what consumers see, who is refused.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use barnabas::base::error::ErrorCode;
 use barnabas::base::ids::{BrokerEpoch, Offset};
+use barnabas::config::dynamic::{Dynamic, LEADER_RATE};
 use barnabas::replica::partition::Partition;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ReplicaState};
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
@@ -196,4 +198,25 @@ async fn stopped_replicas_are_gone_and_deleted_ones_leave_no_folder() {
     assert_eq!(answer(stop(0, -2, true)).await, ErrorCode::None, "a topic's deletion goes before any epoch");
     assert_eq!(answer(stop(1, 3, true)).await, ErrorCode::None);
     assert!(manager.partitions().is_empty() && manager.log_manager().is_empty());
+}
+
+#[tokio::test]
+async fn throttled_followers_wait_until_they_are_in_sync() {
+    let broker = Broker::start().await;
+    broker.topic_with("a", 1, ME, 0, &[ME, 2, 3], &[ME, 3]).await;
+    assert_eq!(error(broker.call(9, &produce_request("a", 0, 1, batch(3))).await), ErrorCode::None);
+    let manager = &broker.context.replica_manager;
+    let set = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    manager.update_topic_config("a", &set("leader.replication.throttled.replicas", &format!("0:{ME}")));
+    let rate = |rate: &str| Dynamic { broker: set(LEADER_RATE, rate), ..Dynamic::default() };
+    manager.update_broker_config(rate("1")).expect("valid");
+    assert!(fetched(&broker, 2, 0).await.2 > 0, "nothing was served before");
+    assert_eq!(fetched(&broker, 2, 0).await, (ErrorCode::None, 0, 0), "now it waits");
+    assert!(fetched(&broker, 3, 0).await.2 > 0, "one in sync is never held back");
+    assert!(fetched(&broker, -1, 0).await.0.is_none());
+    manager.update_broker_config(rate("1000000000")).expect("valid");
+    assert!(fetched(&broker, 2, 0).await.2 > 0, "the rate was raised");
+    manager.update_broker_config(rate("1")).expect("valid");
+    manager.update_topic_config("a", &BTreeMap::new());
+    assert!(fetched(&broker, 2, 0).await.2 > 0, "the replica is not throttled any more");
 }

@@ -168,6 +168,8 @@ impl ReplicaManager {
             let left = params.max_bytes.saturating_sub(look.bytes);
             let max_bytes = usize::try_from(target.max_bytes).unwrap_or(0).min(left);
             let read = partition.as_ref().map_err(|error| *error).and_then(|partition| {
+                let (max_bytes, min_one) =
+                    if self.is_held_back(params, partition) { (0, false) } else { (max_bytes, min_one) };
                 if let Some(preferred) = self.preferred_read_replica(params, partition, target) {
                     return partition.redirect(target, preferred).map(Some);
                 }
@@ -194,6 +196,24 @@ impl ReplicaManager {
             look.results.push(result);
         }
         look
+    }
+
+    /// Whether a follower gets nothing of the partition for now: it is throttled and not in sync.
+    fn is_held_back(&self, params: &FetchParams, partition: &Partition) -> bool {
+        let tp = &partition.topic_partition;
+        params.is_from_follower()
+            && self.throttle.holds_back_followers(&tp.topic, tp.partition, self.clock.now_ms())
+            && !partition.is_in_sync(params.replica_id)
+    }
+
+    /// Counts what a follower is served against the throttle.
+    pub fn note_served(&self, params: &FetchParams, targets: &[FetchTarget], results: &[FetchResult]) {
+        if params.is_from_follower() {
+            let now_ms = self.clock.now_ms();
+            for (target, result) in targets.iter().zip(results) {
+                self.throttle.served(&target.topic, target.partition, result.bytes(), now_ms);
+            }
+        }
     }
 
     /// The follower that a consumer should rather ask (`ReplicaManager.findPreferredReadReplica`): one in sync that has the

@@ -29,6 +29,7 @@ use super::fetcher::FetcherManager;
 use super::metadata_cache::MetadataCache;
 use super::partition::{Partition, PartitionContext};
 use super::selector::ReplicaSelector;
+use super::throttle::ReplicationThrottle;
 use super::topic_configs::{TopicConfigSource, TopicConfigs};
 use crate::base::clock::Clock;
 use crate::base::error::ErrorCode;
@@ -72,7 +73,8 @@ pub struct ReplicaManager {
     clock: Arc<dyn Clock>,
     log_manager: Arc<LogManager>,
     metadata: Arc<MetadataCache>,
-    configs: TopicConfigs,
+    configs: Arc<TopicConfigs>,
+    throttle: Arc<ReplicationThrottle>,
     broker_epoch: Arc<AtomicI64>,
     broker_epochs: Arc<BrokerEpochs>,
     fetchers: OnceLock<FetcherManager>,
@@ -100,6 +102,8 @@ impl ReplicaManager {
         let metadata = Arc::new(MetadataCache::new());
         let broker_epochs = Arc::new(BrokerEpochs::new());
         let eligible = LiveBrokers { metadata: Arc::clone(&metadata), epochs: Arc::clone(&broker_epochs) };
+        let configs = Arc::new(TopicConfigs::new(config.clone(), source));
+        let throttle = ReplicationThrottle::new(broker_id, config, Arc::clone(&configs));
         Self {
             me: broker_id,
             config: config.clone(),
@@ -114,7 +118,8 @@ impl ReplicaManager {
             clock,
             log_manager,
             metadata,
-            configs: TopicConfigs::new(config.clone(), source),
+            configs,
+            throttle: Arc::new(throttle),
             broker_epoch: Arc::new(AtomicI64::new(BrokerEpoch::NONE.get())),
             broker_epochs,
             fetchers: OnceLock::new(),
@@ -155,6 +160,11 @@ impl ReplicaManager {
     /// Topic configs as this broker knows them.
     pub fn configs(&self) -> &TopicConfigs {
         &self.configs
+    }
+
+    /// The throttles of replication and of moves between log dirs.
+    pub fn throttle(&self) -> &Arc<ReplicationThrottle> {
+        &self.throttle
     }
 
     /// The logs.

@@ -88,6 +88,7 @@ impl ReplicaManager {
     /// [`ConfigError`] for values that are at odds with each other; then nothing changes.
     pub fn update_broker_config(&self, dynamic: Dynamic) -> Result<Arc<BrokerConfig>, ConfigError> {
         let broker = self.configs.set_dynamic(dynamic)?;
+        self.throttle.set_rates(&self.configs.dynamic());
         for log in self.log_manager.all() {
             log.update_config(Arc::clone(&self.configs.get(&log.topic_partition().topic).log));
         }
