@@ -15,6 +15,7 @@ mod zookeeper_offsets;
 pub mod allocate_producer_ids;
 pub mod alter_configs;
 pub mod alter_partition;
+pub mod alter_replica_log_dirs;
 pub mod api_versions;
 pub mod consumer_group;
 pub mod control;

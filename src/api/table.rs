@@ -85,6 +85,7 @@ apis! {
     23 "OffsetForLeaderEpoch" 0..=4 typed offset_for_leader_epoch::handle;
     32 "DescribeConfigs" 0..=4 typed describe_configs::handle;
     33 "AlterConfigs" 0..=2 typed alter_configs::replace;
+    34 "AlterReplicaLogDirs" 0..=2 typed alter_replica_log_dirs::handle;
     35 "DescribeLogDirs" 0..=4 typed describe_log_dirs::handle;
     37 "CreatePartitions" 0..=3 typed create_partitions::handle;
     42 "DeleteGroups" 0..=2 typed delete_groups::handle;

@@ -40,6 +40,8 @@ pub const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
 pub const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
 /// Broker id and cluster id of a log dir.
 pub const META_PROPERTIES: &str = "meta.properties";
+/// In a partition's folder that has just come from another log dir, until the folder there is gone.
+pub const MOVED: &str = "moved";
 /// There while the log dir was closed in order.
 pub const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 /// Held by the broker that uses the log dir.

@@ -22,6 +22,7 @@ use crate::log::partition_log::{OpenParams, PartitionLog};
 mod chores;
 mod delete;
 mod load;
+mod moves;
 mod stop;
 
 pub use load::LoadSummary;
@@ -76,6 +77,10 @@ pub struct LogManager {
     dirs: Vec<ManagedDir>,
     // Held for look-ups and changes of the map only.
     logs: RwLock<HashMap<TopicPartition, Arc<PartitionLog>>>,
+    // Logs on their way to another log dir. Held for look-ups and changes of the map only.
+    futures: RwLock<BTreeMap<TopicPartition, Arc<PartitionLog>>>,
+    /// Log dirs that were asked for before the partition came.
+    preferred: Mutex<BTreeMap<TopicPartition, Arc<LogDir>>>,
     // Held while a log is created or deleted, so that a partition gets one folder.
     creation: Mutex<()>,
 }
@@ -95,7 +100,14 @@ impl LogManager {
             let first = options.log_dirs.first().cloned().unwrap_or_default();
             return Err(LogError::corrupt(&first, "none of the log.dirs can be used"));
         }
-        Ok(Self { options, dirs, logs: RwLock::default(), creation: Mutex::new(()) })
+        Ok(Self {
+            options,
+            dirs,
+            logs: RwLock::default(),
+            futures: RwLock::default(),
+            preferred: Mutex::default(),
+            creation: Mutex::new(()),
+        })
     }
 
     /// Tells `listener` whenever a log dir goes offline: its path and why.
@@ -219,8 +231,9 @@ impl LogManager {
         if !is_new && let Some(offline) = self.dirs.iter().find(|dir| dir.log_dir.is_offline()) {
             return Err(LogError::Offline(offline.log_dir.path().to_path_buf()));
         }
+        let mut preferred = self.take_preferred(tp);
         loop {
-            let Some(log_dir) = self.least_loaded() else {
+            let Some(log_dir) = preferred.take().or_else(|| self.least_loaded()) else {
                 return Err(LogError::refused(ErrorCode::KafkaStorageError, "all log dirs are offline"));
             };
             let params = OpenParams {
@@ -287,6 +300,9 @@ impl LogManager {
         let logs = self.logs.read();
         let of_topic = logs.iter().filter(|(tp, _)| &*tp.topic == topic);
         of_topic.for_each(|(_, log)| log.update_config(config.clone()));
+        let futures = self.futures.read();
+        let of_topic = futures.iter().filter(|(tp, _)| &*tp.topic == topic);
+        of_topic.for_each(|(_, log)| log.update_config(config.clone()));
     }
 }
 
@@ -325,5 +341,7 @@ fn open_dir(path: &Path) -> Result<ManagedDir, LogError> {
     Ok(dir)
 }
 
+#[cfg(test)]
+mod move_tests;
 #[cfg(test)]
 mod tests;

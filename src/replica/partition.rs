@@ -238,6 +238,24 @@ impl Partition {
         self.waiters.wake(Event::STATE, 1);
     }
 
+    /// Puts another log in the place of the current one: nothing is appended and no leader changes while `replace` has
+    /// the current one and returns the other, or `None` to leave it.
+    ///
+    /// # Errors
+    /// What `replace` returns; the log stays then.
+    pub fn replace_log(
+        &self,
+        replace: impl FnOnce(&Arc<PartitionLog>) -> Result<Option<Arc<PartitionLog>>, LogError>,
+    ) -> Result<bool, LogError> {
+        let mut state = self.state.write();
+        let Ok(current) = state.log().map(Arc::clone) else { return Ok(false) };
+        let Some(log) = replace(&current)? else { return Ok(false) };
+        state.log = Some(log);
+        drop(state);
+        self.waiters.wake(Event::STATE, 1);
+        Ok(true)
+    }
+
     /// How many requests wait for this partition.
     pub fn waiting(&self) -> usize {
         self.waiters.len()

@@ -15,6 +15,8 @@ const INITIAL_DELAY: Duration = Duration::from_secs(30);
 const FLUSH_CHECK: Duration = Duration::from_secs(1);
 /// How often files whose delay is over are removed.
 const REMOVAL_CHECK: Duration = Duration::from_secs(1);
+/// How often moves between log dirs go on.
+const MOVE_CHECK: Duration = Duration::from_millis(100);
 /// `producer.id.expiration.check.interval.ms`, an internal key of Kafka's.
 const PRODUCER_EXPIRATION_CHECK: Duration = Duration::from_secs(600);
 
@@ -40,6 +42,7 @@ pub fn start(config: &BrokerConfig, manager: &Arc<ReplicaManager>, on: &Handle) 
             m.log_manager().remove_due(m.clock().now_ms());
         }),
         every(UNUSED_FILES_CHECK, UNUSED_FILES_CHECK, |m| m.log_manager().close_unused_files()),
+        every(MOVE_CHECK, MOVE_CHECK, ReplicaManager::move_between_log_dirs),
         every(recovery_points, recovery_points, |m| m.log_manager().checkpoint_recovery_points()),
         every(log_starts, log_starts, |m| m.log_manager().checkpoint_log_starts()),
         every(high_watermarks, high_watermarks, |m| m.log_manager().checkpoint_high_watermarks()),

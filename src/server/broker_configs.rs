@@ -51,12 +51,10 @@ impl BrokerConfigs {
                 warn!("a config of brokers that ZooKeeper holds is passed over: {error}");
             }
         }
+        info!("set while brokers run: {:?} for this broker, {:?} for all", found.broker, found.cluster);
         let before = self.manager.configs().broker();
         match self.manager.update_broker_config(found) {
-            Ok(now) => {
-                info!("broker configs that were set while brokers run are in force: {:?}", changed(&before, &now));
-                self.limit_connections(&before, &now).await;
-            }
+            Ok(now) => self.limit_connections(&before, &now).await,
             Err(error) => warn!("the configs of brokers that ZooKeeper holds are not valid together: {error}"),
         }
         Ok(())
@@ -87,12 +85,4 @@ impl BrokerConfigs {
             Err(error) => warn!("the limits of connections stay as they are: {error}"),
         }
     }
-}
-
-/// The keys whose values differ, with what holds now; `None` where nothing is set any more.
-fn changed<'a>(before: &'a BrokerConfig, now: &'a BrokerConfig) -> BTreeMap<&'a str, Option<&'a str>> {
-    let (before, now) = (before.set_values(), now.set_values());
-    let names = before.keys().chain(now.keys());
-    let differ = names.filter(|name| before.get(*name) != now.get(*name));
-    differ.map(|name| (name.as_str(), now.get(name).map(String::as_str))).collect()
 }

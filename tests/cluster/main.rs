@@ -13,6 +13,7 @@ mod faults;
 mod hostile;
 mod jvm_peers;
 mod limits;
+mod log_dir_moves;
 mod mixed;
 mod replication;
 mod retention;

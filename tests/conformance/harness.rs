@@ -89,10 +89,16 @@ impl Broker {
 
     /// A broker with some keys set.
     pub async fn with(pairs: &[(&str, &str)]) -> Self {
+        Self::over(&[""], pairs).await
+    }
+
+    /// A broker with log dirs of these names in its folder.
+    pub async fn over(log_dirs: &[&str], pairs: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
+        let dirs = log_dirs.iter().map(|name| dir.path().join(name));
         let config = BrokerConfig::from_pairs(pairs.iter().copied()).expect("a configuration");
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let logs = Arc::new(LogManager::open(ManagerOptions::new([dir.path()])).expect("a log dir"));
+        let logs = Arc::new(LogManager::open(ManagerOptions::new(dirs)).expect("a log dir"));
         let manager = Arc::new(ReplicaManager::new(BrokerId(ME), &config, clock.clone(), logs, Arc::new(NoOverrides)));
         let runtime = tokio::runtime::Handle::current();
         let groups = GroupCoordinator::new(

@@ -7,13 +7,14 @@ use barnabas::protocol::frame;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
     AllocateProducerIdsRequest, AlterConfigsRequest, AlterPartitionReassignmentsRequest, AlterPartitionRequest,
-    ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ControlledShutdownRequest,
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, ElectLeadersRequest, FetchRequest,
-    FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
-    LeaderAndIsrRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest,
-    MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-    ProduceRequest, StopReplicaRequest, SyncGroupRequest, TransactionalId, UpdateMetadataRequest,
+    AlterReplicaLogDirsRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
+    ControlledShutdownRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, ElectLeadersRequest,
+    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+    JoinGroupRequest, LeaderAndIsrRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, StopReplicaRequest, SyncGroupRequest, TransactionalId,
+    UpdateMetadataRequest,
 };
 use kafka_protocol::protocol::Request;
 
@@ -43,7 +44,7 @@ async fn every_version_of_every_key_is_answered() {
         HeartbeatRequest, LeaveGroupRequest, SyncGroupRequest, DescribeGroupsRequest, ListGroupsRequest,
         ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, InitProducerIdRequest, DescribeConfigsRequest,
         CreatePartitionsRequest, DeleteGroupsRequest, OffsetDeleteRequest, DescribeClusterRequest,
-    ConsumerGroupHeartbeatRequest, ConsumerGroupDescribeRequest, DescribeLogDirsRequest, AlterPartitionRequest, ControlledShutdownRequest, ElectLeadersRequest, AlterPartitionReassignmentsRequest, ListPartitionReassignmentsRequest, AllocateProducerIdsRequest, AlterConfigsRequest, IncrementalAlterConfigsRequest, OffsetForLeaderEpochRequest,
+    ConsumerGroupHeartbeatRequest, ConsumerGroupDescribeRequest, DescribeLogDirsRequest, AlterPartitionRequest, ControlledShutdownRequest, ElectLeadersRequest, AlterPartitionReassignmentsRequest, ListPartitionReassignmentsRequest, AllocateProducerIdsRequest, AlterConfigsRequest, IncrementalAlterConfigsRequest, OffsetForLeaderEpochRequest, AlterReplicaLogDirsRequest,
     );
     let api = find(ProduceRequest::KEY).expect("served");
     for version in api.min_version..=api.max_version {

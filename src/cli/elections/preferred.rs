@@ -9,6 +9,7 @@ use anyhow::{anyhow, bail};
 use clap::Parser;
 
 use super::{Elected, ElectionType, client_config, comma_separated, elect, read_partitions};
+use crate::base::error::ErrorCode;
 use crate::base::ids::TopicPartition;
 use crate::cli::cluster::{self, Cluster};
 use crate::cli::zookeeper_client;
@@ -70,15 +71,22 @@ pub fn run(args: Vec<String>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The original names the wrong partitions, mostly none, as those that needed no election; here they are named.
 fn report(results: Vec<Elected>) -> anyhow::Result<()> {
-    let (done, failed): (Vec<_>, Vec<_>) = results.into_iter().partition(|result| result.code.is_none());
+    let with = |code: ErrorCode| results.iter().filter(move |result| result.code == code).map(|r| &r.partition);
+    let done = comma_separated(with(ErrorCode::None), ", ");
     if !done.is_empty() {
-        let done = comma_separated(done.iter().map(|result| &result.partition), ", ");
-        println!("Successfully completed preferred replica election for partitions {done}");
+        println!("Successfully completed preferred leader election for partitions {done}");
     }
+    let needless = comma_separated(with(ErrorCode::ElectionNotNeeded), ", ");
+    if !needless.is_empty() {
+        println!("Preferred replica already elected for partitions {needless}");
+    }
+    let failed = results.iter().filter(|r| !matches!(r.code, ErrorCode::None | ErrorCode::ElectionNotNeeded));
+    let failed: Vec<&Elected> = failed.collect();
     for result in &failed {
         let (partition, exception) = (&result.partition, result.exception());
-        println!("Error completing preferred replica election for partition: {partition}: {exception}");
+        println!("Error completing preferred leader election for partition: {partition}: {exception}");
     }
     if failed.is_empty() { Ok(()) } else { Err(anyhow!("{} preferred replica(s) could not be elected", failed.len())) }
 }

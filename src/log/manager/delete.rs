@@ -24,6 +24,7 @@ impl LogManager {
 
     fn move_away(&self, tp: &TopicPartition, suffix: &str, now_ms: i64) -> Result<(), LogError> {
         let _creation = self.creation.lock();
+        self.remove_future(tp, now_ms)?;
         let Some(log) = self.logs.write().remove(tp) else { return Ok(()) };
         let log_dir = log.log_dir().clone();
         log_dir.check_online()?;

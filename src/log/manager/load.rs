@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::moves;
 use super::{LogManager, ManagedDir};
 use crate::base::ids::{Offset, TopicPartition};
 use crate::log::checkpoint;
@@ -61,7 +62,10 @@ impl LogManager {
                 Err(error) => dir.log_dir.take_offline(&error.to_string()),
             }
         }
-        check_unique(&jobs)?;
+        let mut jobs = unique(jobs, now_ms)?;
+        if self.dirs.len() > 1 {
+            moves::unmark(jobs.iter().filter(|job| !is_future(job)));
+        }
         // Partitions that need checking first: they take longest.
         jobs.sort_by_key(|job| job.clean);
         let unclean: Vec<&OpenParams> = jobs.iter().filter(|job| !job.clean).collect();
@@ -101,6 +105,7 @@ impl LogManager {
         let mut loaded = Vec::new();
         while let Some(job) = work.jobs.get(work.next.fetch_add(1, Ordering::Relaxed)) {
             match recovery::load(job, &work.progress) {
+                Ok(log) if is_future(job) => drop(self.futures.write().insert(job.tp.clone(), Arc::new(log))),
                 Ok(log) => loaded.push((job.tp.clone(), Arc::new(log))),
                 Err(error) => work.failed.lock().push((job.tp.clone(), error.to_string())),
             }
@@ -152,6 +157,10 @@ impl LogManager {
         for (name, entry) in folders(path)? {
             let tp = match files::dir_kind(&name) {
                 DirKind::Partition(tp) => tp,
+                DirKind::Future(tp) => {
+                    jobs.push(self.future_job(dir, (tp, entry), config_for, clean.is_some(), now_ms));
+                    continue;
+                }
                 kind => {
                     set_aside(&dir.log_dir, kind, entry, now_ms);
                     continue;
@@ -171,6 +180,30 @@ impl LogManager {
             });
         }
         Ok(jobs)
+    }
+}
+
+impl LogManager {
+    /// A move that was under way at the stop goes on. What its log holds is checked wholly after an unclean stop.
+    fn future_job(
+        &self,
+        dir: &ManagedDir,
+        (tp, folder): (TopicPartition, PathBuf),
+        config_for: &(dyn Fn(&str) -> Arc<LogConfig> + std::marker::Sync),
+        clean: bool,
+        now_ms: i64,
+    ) -> OpenParams {
+        OpenParams {
+            dir: Arc::from(folder),
+            log_dir: dir.log_dir.clone(),
+            config: config_for(&tp.topic),
+            log_start: Offset::ZERO,
+            recovery_point: Offset::ZERO,
+            clean,
+            now_ms,
+            producer_expiration_ms: self.options.producer_expiration_ms,
+            tp,
+        }
     }
 }
 
@@ -223,25 +256,37 @@ fn read_checkpoint(
 fn set_aside(log_dir: &LogDir, kind: DirKind, path: PathBuf, now_ms: i64) {
     match kind {
         DirKind::Delete(_) => log_dir.remove_later(path, now_ms),
-        DirKind::Future(tp) => {
-            tracing::warn!(partition = %tp, "{} is left from a move between log dirs and is not loaded", path.display());
-        }
         DirKind::Stray(tp) => {
             tracing::warn!(partition = %tp, "{} was set aside as stray and is not loaded", path.display());
         }
-        DirKind::Partition(_) | DirKind::Other => {
+        DirKind::Partition(_) | DirKind::Future(_) | DirKind::Other => {
             tracing::debug!("{} is not a partition's folder", path.display());
         }
     }
 }
 
-fn check_unique(jobs: &[OpenParams]) -> Result<(), LogError> {
-    let mut seen: std::collections::HashMap<&TopicPartition, &OpenParams> = std::collections::HashMap::new();
+/// One folder for each partition, beside a future one. Of two that a crash amid a move left, the whole one.
+fn unique(jobs: Vec<OpenParams>, now_ms: i64) -> Result<Vec<OpenParams>, LogError> {
+    let mut seen: std::collections::HashMap<(TopicPartition, bool), OpenParams> = std::collections::HashMap::new();
     for job in jobs {
-        if let Some(other) = seen.insert(&job.tp, job) {
+        let key = (job.tp.clone(), is_future(&job));
+        let Some(other) = seen.remove(&key) else {
+            seen.insert(key, job);
+            continue;
+        };
+        let Some((stays, goes)) = moves::survivor(&other, &job) else {
             let message = format!("partition {} is also in {}: remove one of them", job.tp, other.dir.display());
             return Err(LogError::corrupt(&job.dir, message));
-        }
+        };
+        moves::finish(stays, goes, now_ms)?;
+        let stays = stays.clone();
+        seen.insert(key, stays);
     }
-    Ok(())
+    Ok(seen.into_values().collect())
+}
+
+/// Whether the folder is one on its way from another log dir.
+fn is_future(job: &OpenParams) -> bool {
+    let name = job.dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    matches!(files::dir_kind(name), DirKind::Future(_))
 }

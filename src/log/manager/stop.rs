@@ -24,7 +24,9 @@ impl LogManager {
         std::thread::scope(|scope| {
             for dir in self.live_dirs() {
                 scope.spawn(|| {
-                    if let Err(error) = dir.log_dir.watch(close_all(dir, &self.logs_in(&dir.log_dir))) {
+                    let mut logs = self.logs_in(&dir.log_dir);
+                    logs.extend(self.futures_in(&dir.log_dir));
+                    if let Err(error) = dir.log_dir.watch(close_all(dir, &logs)) {
                         tracing::error!("{} was not closed in order: {error}", dir.log_dir.path().display());
                     }
                 });

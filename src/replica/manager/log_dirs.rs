@@ -9,6 +9,9 @@ use crate::base::ids::TopicPartition;
 use crate::log::log_dir::LogDir;
 use crate::log::partition_log::PartitionLog;
 
+/// The lag of a future log that has no current one (`DescribeLogDirsResponse.INVALID_OFFSET_LAG`).
+const UNKNOWN_LAG: i64 = -1;
+
 /// A log in a log dir.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplicaInfo {
@@ -60,8 +63,24 @@ impl ReplicaManager {
         let logs = self.log_manager.logs_in(dir);
         let logs = logs.iter().filter(|log| wanted(log.topic_partition()));
         description.replicas = logs.map(|log| current(log)).collect();
+        let futures = self.log_manager.futures_in(dir);
+        let futures = futures.iter().filter(|log| wanted(log.topic_partition()));
+        description.replicas.extend(futures.map(|log| self.future(log)));
         description.replicas.sort_by(|a, b| a.partition.cmp(&b.partition));
         description
+    }
+}
+
+impl ReplicaManager {
+    fn future(&self, log: &PartitionLog) -> ReplicaInfo {
+        let partition = log.topic_partition();
+        let current = self.log_manager.get(partition);
+        ReplicaInfo {
+            size: log.size(),
+            offset_lag: current.map_or(UNKNOWN_LAG, |current| current.log_end_offset().since(log.log_end_offset())),
+            is_future: true,
+            partition: partition.clone(),
+        }
     }
 }
 

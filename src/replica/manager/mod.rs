@@ -4,6 +4,7 @@
 
 mod control;
 mod fetch;
+mod log_dir_moves;
 mod log_dirs;
 mod offsets;
 mod produce;

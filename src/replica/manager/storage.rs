@@ -69,6 +69,7 @@ impl ReplicaManager {
             .filter(|partition| partition.log().is_some_and(|log| log.log_dir().path() == dir))
             .collect();
         failed.iter().for_each(|partition| partition.mark_offline());
+        self.log_manager.drop_failed_futures();
         failed.iter().map(|partition| partition.topic_partition.clone()).collect()
     }
 
