@@ -60,8 +60,10 @@ fn a_move_survives_kill_9_and_loses_nothing() {
     let mut wire = cluster.broker.wire();
     wire.create_topic("moving", 1, &[]);
     let values: Vec<String> = (0..40).map(|n| format!("{n}-{}", noise(n, 100_000))).collect();
-    let mut append = |wire: &mut crate::support::wire::Wire, some: &[String]| {
-        some.iter().for_each(|value| drop(wire.append("moving", 0, value)));
+    let append = |wire: &mut crate::support::wire::Wire, some: &[String]| {
+        for value in some {
+            wire.append("moving", 0, value);
+        }
     };
     append(&mut wire, &values[..30]);
     let (from, to) = if first.join("moving-0").exists() { (first, second) } else { (second, first) };
