@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 use super::fetch_session::FetchTarget;
 use super::isr::{IsrEligibility, IsrProposal};
 use super::leadership::{Change, Leadership, Role};
+use super::throttle::ReplicationThrottle;
 use crate::base::clock::Clock;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition};
@@ -109,6 +110,8 @@ pub struct PartitionContext {
     pub clock: Arc<dyn Clock>,
     /// Who may be in an ISR.
     pub eligible: Arc<dyn IsrEligibility>,
+    /// How fast throttled replicas may be fetched.
+    pub throttle: Arc<ReplicationThrottle>,
 }
 
 /// One partition. Shared by all requests.
@@ -119,6 +122,7 @@ pub struct Partition {
     max_lag_ms: i64,
     clock: Arc<dyn Clock>,
     eligible: Arc<dyn IsrEligibility>,
+    throttle: Arc<ReplicationThrottle>,
     min_isr: AtomicI32,
     state: RwLock<State>,
     waiters: WaitList,
@@ -146,6 +150,7 @@ impl Partition {
             max_lag_ms: context.max_lag_ms,
             clock: Arc::clone(&context.clock),
             eligible: Arc::clone(&context.eligible),
+            throttle: Arc::clone(&context.throttle),
             min_isr: AtomicI32::new(1),
             state: RwLock::new(state),
             waiters: WaitList::new(),

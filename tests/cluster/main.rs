@@ -14,6 +14,7 @@ mod hostile;
 mod jvm_peers;
 mod limits;
 mod log_dir_moves;
+mod operator;
 mod mixed;
 mod replication;
 mod retention;

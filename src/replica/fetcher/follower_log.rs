@@ -67,6 +67,12 @@ pub trait FollowerLog: Send + Sync {
     /// [`Refusal`].
     fn truncate_to(&self, epoch: LeaderEpoch, offset: Offset) -> Result<(), Refusal>;
 
+    /// Whether nothing is to be asked for at the moment, as far as the log is not caught up: too much came for replicas
+    /// that are throttled (KIP-73).
+    fn holds_back(&self) -> bool {
+        false
+    }
+
     /// Removes everything, to begin anew at `offset`.
     ///
     /// # Errors

@@ -26,6 +26,9 @@ use crate::base::ids::{LeaderEpoch, Offset, TopicId, TopicPartition};
 /// The first delay after an error.
 const FIRST_DELAY_MS: i64 = 20;
 
+/// How long a throttled partition rests before it is looked at again.
+const THROTTLE_REST_MS: i64 = 100;
+
 /// What a partition waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -47,6 +50,8 @@ struct Followed {
     last_fetched_epoch: Option<LeaderEpoch>,
     delayed_until: i64,
     failures: u32,
+    /// Whether it had all that was committed when the leader last answered (`PartitionFetchState.isReplicaInSync`).
+    caught_up: bool,
 }
 
 /// A partition to follow.
@@ -148,6 +153,7 @@ impl FetcherState {
             last_fetched_epoch,
             delayed_until: i64::MIN,
             failures: 0,
+            caught_up: false,
         };
         self.partitions.insert(tp.clone(), followed);
     }
@@ -204,7 +210,12 @@ impl FetcherState {
         let max_bytes = self.config.partition_max_bytes;
         let mut gone = Vec::new();
         let mut wanted = BTreeMap::new();
-        for (tp, p) in self.partitions.iter().filter(|(_, p)| p.phase == Phase::Fetching && p.delayed_until <= now_ms) {
+        let ready = |p: &Followed| p.phase == Phase::Fetching && p.delayed_until <= now_ms;
+        for (tp, p) in self.partitions.iter_mut().filter(|(_, p)| ready(p)) {
+            if !p.caught_up && p.log.holds_back() {
+                p.delayed_until = now_ms + THROTTLE_REST_MS;
+                continue;
+            }
             let log_start_offset = match p.log.position() {
                 Ok(at) => at.log_start,
                 Err(refusal) => {
@@ -262,7 +273,10 @@ impl FetcherState {
             log_start: answer.log_start_offset,
         };
         match p.log.append(p.leader_epoch, data) {
-            Ok(at) => p.stands_at(at),
+            Ok(at) => {
+                p.stands_at(at);
+                p.caught_up = answer.high_watermark <= at.log_end;
+            }
             Err(Refusal::Corrupt(why)) => {
                 error!("{tp}: what came for offset {fetch_offset} is damaged and is fetched again: {why}");
                 self.delay(tp, now_ms);

@@ -104,7 +104,7 @@ impl ReplicaManager {
         let broker_epochs = Arc::new(BrokerEpochs::new());
         let eligible = LiveBrokers { metadata: Arc::clone(&metadata), epochs: Arc::clone(&broker_epochs) };
         let configs = Arc::new(TopicConfigs::new(config.clone(), source));
-        let throttle = ReplicationThrottle::new(broker_id, config, Arc::clone(&configs));
+        let throttle = Arc::new(ReplicationThrottle::new(broker_id, config, Arc::clone(&configs)));
         Self {
             me: broker_id,
             config: config.clone(),
@@ -113,6 +113,7 @@ impl ReplicaManager {
                 max_lag_ms: config.replica_lag_time_max_ms,
                 clock: Arc::clone(&clock),
                 eligible: Arc::new(eligible),
+                throttle: Arc::clone(&throttle),
             },
             fetch_max_bytes: config.fetch_max_bytes,
             selector: ReplicaSelector::of(config.replica_selector_class.as_deref()),
@@ -120,7 +121,7 @@ impl ReplicaManager {
             log_manager,
             metadata,
             configs,
-            throttle: Arc::new(throttle),
+            throttle,
             broker_epoch: Arc::new(AtomicI64::new(BrokerEpoch::NONE.get())),
             broker_epochs,
             fetchers: OnceLock::new(),

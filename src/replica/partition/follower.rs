@@ -7,7 +7,7 @@ use parking_lot::RwLockReadGuard;
 
 use super::{Partition, State};
 use crate::base::error::ErrorCode;
-use crate::base::ids::{LeaderEpoch, Offset};
+use crate::base::ids::{LeaderEpoch, Offset, TopicPartition};
 use crate::base::purgatory::Event;
 use crate::log::error::LogError;
 use crate::log::partition_log::{AppendError, PartitionLog};
@@ -45,6 +45,8 @@ impl FollowerLog for Partition {
             return Err(Refusal::Failed(ErrorCode::UnknownServerError, why));
         }
         if !data.records.is_empty() {
+            let TopicPartition { topic, partition } = &self.topic_partition;
+            self.throttle.fetched(topic, *partition, data.records.len(), self.now_ms());
             log.append_as_follower(data.records, self.now_ms()).map_err(|error| refusal(&error))?;
         }
         // Only ever raised: what was committed once is in the log of every leader that is elected in order.
@@ -62,6 +64,11 @@ impl FollowerLog for Partition {
             self.waiters.wake(Event::HIGH_WATERMARK, i64::MAX);
         }
         Ok(position(&log))
+    }
+
+    fn holds_back(&self) -> bool {
+        let TopicPartition { topic, partition } = &self.topic_partition;
+        self.throttle.holds_back_fetch(topic, *partition, self.now_ms())
     }
 
     fn truncate_to(&self, epoch: LeaderEpoch, offset: Offset) -> Result<(), Refusal> {

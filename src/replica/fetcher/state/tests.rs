@@ -18,6 +18,7 @@ struct Inner {
     /// The epoch in which this replica leads or follows.
     current: i32,
     broken: bool,
+    throttled: bool,
 }
 
 impl Inner {
@@ -119,6 +120,10 @@ impl FollowerLog for Model {
         log.high_watermark = high_watermark;
         drop(log);
         self.position()
+    }
+
+    fn holds_back(&self) -> bool {
+        self.0.lock().throttled
     }
 
     fn truncate_to(&self, epoch: LeaderEpoch, offset: Offset) -> Result<(), Refusal> {
@@ -407,4 +412,23 @@ proptest! {
             assert_same(&logs[leader], &logs[at]);
         }
     }
+}
+
+#[test]
+fn a_throttled_partition_rests_until_it_is_caught_up() {
+    let (leader, log) = (Model::default(), Arc::new(Model::default()));
+    leader.0.lock().lead(1);
+    (0..3).for_each(|_| leader.0.lock().push(1));
+    leader.0.lock().high_watermark = 3;
+    let (mut state, mut now) = (fetcher(true), 0);
+    follow(&mut state, &log, 1);
+    log.0.lock().throttled = true;
+    assert_eq!(state.step(now), Step::Wait(THROTTLE_REST_MS), "nothing is asked for");
+    log.0.lock().throttled = false;
+    now = THROTTLE_REST_MS;
+    while log.0.lock().end() < 3 {
+        assert!(turn(&mut state, &leader, &mut now));
+    }
+    log.0.lock().throttled = true;
+    assert!(matches!(state.step(now), Step::Fetch(_)), "one in sync is never held back");
 }
