@@ -159,7 +159,9 @@ impl Leadership {
                 && pending.isr.iter().eq(proposal.isr.iter().map(|(id, _)| id))
         };
         let current = self.leader_epoch == proposal.leader_epoch && self.pending.as_ref().is_some_and(is_same);
-        if !current || !self.is_leader() {
+        // What an older proposal came to is news all the same, and nobody else tells it: what is pending is void by it.
+        let is_news = answer.as_ref().is_ok_and(|state| state.partition_epoch > self.partition_epoch);
+        if !(current || is_news) || !self.is_leader() {
             return Outcome::Obsolete;
         }
         match answer {

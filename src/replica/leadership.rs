@@ -185,6 +185,7 @@ impl Leadership {
         if state.leader_epoch < self.leader_epoch.get() || state.partition_epoch < self.partition_epoch {
             return false;
         }
+        let is_known = state.leader_epoch == self.leader_epoch.get() && state.partition_epoch == self.partition_epoch;
         let ids = |list: &[kafka_protocol::messages::BrokerId]| list.iter().map(|id| BrokerId(id.0)).collect();
         self.leader = Some(BrokerId(state.leader.0)).filter(|id| id.get() >= 0);
         self.leader_epoch = LeaderEpoch(state.leader_epoch);
@@ -194,7 +195,11 @@ impl Leadership {
         self.adding = ids(&state.adding_replicas);
         self.removing = ids(&state.removing_replicas);
         self.isr = ids(&state.isr);
-        self.pending = None;
+        // A state that is known already (a new controller tells everything) says nothing of what was proposed since: the
+        // controller may still take it in, and until it answers whoever joins by it holds the high watermark.
+        if !is_known {
+            self.pending = None;
+        }
         true
     }
 

@@ -9,15 +9,18 @@ use super::*;
 const ME: BrokerId = BrokerId(1);
 const LAG: i64 = 10_000;
 
-fn leading(isr: &[i32]) -> Leadership {
-    let state = LeaderAndIsrPartitionState::default()
+fn state(leader_epoch: i32, partition_epoch: i32, isr: &[i32]) -> LeaderAndIsrPartitionState {
+    LeaderAndIsrPartitionState::default()
         .with_leader(Wire(1))
-        .with_leader_epoch(4)
-        .with_partition_epoch(7)
+        .with_leader_epoch(leader_epoch)
+        .with_partition_epoch(partition_epoch)
         .with_isr(isr.iter().map(|&id| Wire(id)).collect())
-        .with_replicas(vec![Wire(1), Wire(2), Wire(3)]);
+        .with_replicas(vec![Wire(1), Wire(2), Wire(3)])
+}
+
+fn leading(isr: &[i32]) -> Leadership {
     let mut leadership = Leadership::unknown();
-    leadership.make_leader(ME, &state, Offset(10), 100_000);
+    leadership.make_leader(ME, &state(4, 7, isr), Offset(10), 100_000);
     leadership
 }
 
@@ -46,6 +49,31 @@ fn agreed(leader_epoch: i32, partition_epoch: i32, isr: &[i32]) -> Result<IsrSta
         partition_epoch,
         isr: isr.iter().map(|&id| BrokerId(id)).collect(),
     })
+}
+
+#[test]
+fn a_state_told_again_leaves_the_proposal_under_way() {
+    let mut leadership = leading(&[1, 3]);
+    fetch(&mut leadership, 2, 7, 20, 20, 100_000);
+    assert_eq!(expand(&mut leadership, 2, 15), Some(vec![1, 3, 2]));
+    let (proposal, told) = (sent(&leadership), state(4, 7, &[1, 3]));
+    leadership.make_leader(ME, &told, Offset(20), 100_000);
+    assert!(leadership.in_maximal_isr(BrokerId(2)), "a new controller may still take it in");
+    assert_eq!(leadership.isr_answered(&proposal, agreed(4, 8, &[1, 3, 2])), Outcome::Committed);
+    assert_eq!(leadership.isr.iter().map(|id| id.get()).collect::<Vec<_>>(), [1, 3, 2]);
+}
+
+#[test]
+fn what_an_older_proposal_came_to_is_taken_in() {
+    let mut leadership = leading(&[1, 3]);
+    assert_eq!(shrink(&mut leadership, 20, 10, 200_000), Some(vec![1]));
+    let older = sent(&leadership);
+    leadership.pending = None;
+    fetch(&mut leadership, 2, 7, 20, 20, 200_000);
+    assert!(expand(&mut leadership, 2, 10).is_some());
+    assert_eq!(leadership.isr_answered(&older, agreed(4, 8, &[1])), Outcome::Committed);
+    assert_eq!((leadership.partition_epoch, leadership.pending.clone()), (8, None), "what waits is void");
+    assert_eq!(leadership.isr_answered(&older, agreed(4, 8, &[1])), Outcome::Obsolete);
 }
 
 #[test]
@@ -159,7 +187,7 @@ fn every_answer_has_its_consequence() {
     assert_eq!(leadership.isr_answered(&proposal, agreed(5, 8, &[1, 2])), Outcome::Obsolete, "another leader");
     assert_eq!(leadership.isr_answered(&proposal, agreed(4, 6, &[1, 2])), Outcome::Obsolete, "an old answer");
     assert_eq!(leadership.isr_answered(&proposal, agreed(4, 7, &[1, 2])), Outcome::Committed, "it was so already");
-    assert_eq!(leadership.isr_answered(&proposal, agreed(4, 8, &[1])), Outcome::Obsolete, "answered twice");
+    assert_eq!(leadership.isr_answered(&proposal, agreed(4, 7, &[1])), Outcome::Obsolete, "answered twice");
 }
 
 #[test]
