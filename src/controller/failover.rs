@@ -7,6 +7,7 @@ use tracing::info;
 use super::batch::Batch;
 use super::context::{Partition, Topic};
 use super::replica_sm::Replica;
+use super::returned::Written;
 use super::run::Controller;
 use super::store::ControllerError;
 use super::suspicion::Life;
@@ -25,7 +26,8 @@ impl Controller {
         self.store.log_dir_events().await?; // likewise
         // Whatever topics allow by now, all leaderless partitions are looked at below.
         self.ctx.next_config_change = self.store.changed_topics(0).await?.0;
-        self.initialize_context(suspect).await?;
+        let written = self.initialize_context(suspect).await?;
+        let returned = self.ctx.set_returned_aside(&written);
         // Brokers must know who lives before they are told whom to follow.
         let mut live = Batch::default();
         live.add_metadata(self.ctx.brokers.keys().copied(), []);
@@ -36,6 +38,7 @@ impl Controller {
         self.ctx.initialize_partition_states();
         self.announce(&online, &mut batch);
         self.bring_leaderless_online(&mut batch).await?;
+        self.take_returned_back(returned, &mut batch).await?;
         // Brokers that died while nobody was controller leave their ISRs now (`ReplicaStateMachine.startup`).
         let offline = self.ctx.offline_replicas();
         self.replicas_offline(&offline, &mut batch).await?;
@@ -46,8 +49,8 @@ impl Controller {
         self.on_preferred_election().await
     }
 
-    /// Reads brokers, topics, partitions and deletions, all watched.
-    async fn initialize_context(&mut self, suspect: Option<Life>) -> Result<(), ControllerError> {
+    /// Reads brokers, topics, partitions and deletions, all watched; answers when each partition's state was written.
+    async fn initialize_context(&mut self, suspect: Option<Life>) -> Result<Written, ControllerError> {
         for broker in self.store.brokers().await? {
             let suspected = suspect == Some((broker.info.id, broker.epoch));
             if suspected {
@@ -62,14 +65,14 @@ impl Controller {
         for (name, node) in nodes {
             self.ctx.add_topic(name.into(), new_topic(node));
         }
-        self.read_leaders().await?;
+        let written = self.read_leaders().await?;
         self.read_deletions().await?;
         let (brokers, topics) = (self.ctx.brokers.len(), self.ctx.topics.len());
         info!(
             "the cluster has {brokers} live brokers, {topics} topics, {} partitions",
             self.ctx.all_partitions().count()
         );
-        Ok(())
+        Ok(written)
     }
 
     /// Topics from before IBP 2.8 get ids.
@@ -88,15 +91,17 @@ impl Controller {
         }
     }
 
-    async fn read_leaders(&mut self) -> Result<(), ControllerError> {
+    async fn read_leaders(&mut self) -> Result<Written, ControllerError> {
         let tps: Vec<TopicPartition> = self.ctx.all_partitions().map(|(tp, _)| tp).collect();
-        let states = self.store.states(&tps).await?;
-        for (tp, state) in tps.iter().zip(states) {
-            if let Some(partition) = self.ctx.partition_mut(tp) {
-                partition.leadership = state;
+        let states = self.store.dated_states(&tps).await?;
+        let mut written = Written::new();
+        for (tp, state) in tps.into_iter().zip(states) {
+            if let (Some(partition), Some((state, zxid))) = (self.ctx.partition_mut(&tp), state) {
+                partition.leadership = Some(state);
+                written.insert(tp, zxid);
             }
         }
-        Ok(())
+        Ok(written)
     }
 
     fn announce(&self, replicas: &[Replica], batch: &mut Batch) {

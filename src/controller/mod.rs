@@ -23,6 +23,7 @@ mod producer_ids;
 mod reassignment;
 mod replica_sm;
 mod requests;
+mod returned;
 mod run;
 mod shutdown;
 mod store;

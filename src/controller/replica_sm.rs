@@ -88,7 +88,12 @@ impl Controller {
         self.remove_from_isr(leaving, batch).await
     }
 
-    async fn remove_from_isr(&mut self, mut leaving: Vec<Replica>, batch: &mut Batch) -> Result<(), ControllerError> {
+    /// Takes replicas out of the ISRs of their partitions.
+    pub(super) async fn remove_from_isr(
+        &mut self,
+        mut leaving: Vec<Replica>,
+        batch: &mut Batch,
+    ) -> Result<(), ControllerError> {
         leaving.retain(|(tp, broker)| {
             let leadership = self.ctx.partition(tp).and_then(|p| p.leadership.as_ref());
             let in_isr = leadership.is_some_and(|l| l.leader_and_isr.isr.contains(broker));

@@ -214,14 +214,22 @@ impl Store {
 
     /// The states of these partitions, as far as they have one.
     pub(super) async fn states(&self, tps: &[TopicPartition]) -> Result<Vec<Option<PartitionState>>, ZkError> {
+        Ok(self.dated_states(tps).await?.into_iter().map(|state| Some(state?.0)).collect())
+    }
+
+    /// The same, each with the transaction that wrote it last.
+    pub(super) async fn dated_states(
+        &self,
+        tps: &[TopicPartition],
+    ) -> Result<Vec<Option<(PartitionState, i64)>>, ZkError> {
         let paths: Vec<String> = tps.iter().map(|tp| topics::state_path(&tp.topic, tp.partition)).collect();
         let nodes = self.zk.get_many(&paths).await?;
         let mut states = Vec::with_capacity(tps.len());
         for (tp, node) in tps.iter().zip(nodes) {
             let decode = |node: crate::zk::Node| {
-                PartitionState::decode(&tp.topic, tp.partition, &node.data, node.stat.version)
-                    .inspect_err(|error| tracing::error!("{tp} stays as it is: {error}"))
-                    .ok()
+                let state = PartitionState::decode(&tp.topic, tp.partition, &node.data, node.stat.version)
+                    .inspect_err(|error| tracing::error!("{tp} stays as it is: {error}"));
+                Some((state.ok()?, node.stat.mzxid))
             };
             states.push(node.and_then(decode));
         }

@@ -20,6 +20,7 @@ mod basics;
 mod elections;
 mod isr;
 mod reassignment;
+mod returned;
 mod shutdown;
 mod suspicion;
 use crate::base::clock::ManualClock;

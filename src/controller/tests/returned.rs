@@ -1,0 +1,50 @@
+//! Brokers that came anew while there was no controller to see it.
+
+use super::*;
+use crate::base::ids::{ControllerEpoch, LeaderEpoch};
+use crate::zk::znodes::topics::LeaderAndIsr;
+
+/// Writes the state of partition 0 of `t` as an earlier controller did.
+async fn write_state(cluster: &Cluster, leader: i32, isr: &[i32]) {
+    let isr = isr.iter().copied().map(BrokerId).collect();
+    let leader_and_isr = LeaderAndIsr { leader_epoch: LeaderEpoch(3), ..LeaderAndIsr::initial(BrokerId(leader), isr) };
+    let state = PartitionState { leader_and_isr, controller_epoch: ControllerEpoch(0) };
+    cluster.admin.create_recursive(&topics::state_path("t", 0), &state.encode()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_leader_that_came_anew_unseen_follows_one_that_stayed() {
+    let cluster = Cluster::new().await;
+    cluster.create("t", 1, &[2, 3]).await;
+    let three = register(&cluster, 3).await;
+    write_state(&cluster, 2, &[2, 3]).await;
+    let two = register(&cluster, 2).await;
+    let one = cluster.start(1).await;
+    eventually("told", async || cluster.brokers.leaders(2, "t").get(&0) == Some(&(3, 4))).await;
+    assert_eq!(cluster.brokers.leaders(3, "t").get(&0), Some(&(3, 4)));
+    let state = cluster.state("t", 0).await.unwrap().leader_and_isr;
+    assert_eq!((state.leader, state.isr), (BrokerId(3), vec![BrokerId(3)]));
+    assert!(one.handle.is_active());
+    drop((two, three));
+}
+
+#[tokio::test]
+async fn where_all_came_anew_the_leader_stays() {
+    let cluster = Cluster::new().await;
+    cluster.create("t", 1, &[2, 3]).await;
+    write_state(&cluster, 3, &[2, 3]).await;
+    let registered = (register(&cluster, 3).await, register(&cluster, 2).await);
+    let one = cluster.start(1).await;
+    eventually("told", async || cluster.brokers.leaders(2, "t").get(&0) == Some(&(3, 3))).await;
+    assert_eq!(cluster.state("t", 0).await.unwrap().leader_and_isr.isr, vec![BrokerId(2), BrokerId(3)]);
+    assert!(one.handle.is_active());
+    drop(registered);
+}
+
+/// Registers a broker that does not stand for election.
+async fn register(cluster: &Cluster, id: i32) -> ZkClient {
+    let zk = connect(&cluster.model).await;
+    let info = BrokerInfo::new(BrokerId(id), vec![Endpoint::plaintext("h", 9092 + id)], 0);
+    Registration::new(zk.clone(), info, None, Arc::new(ManualClock::new(0))).register().await.unwrap();
+    zk
+}
