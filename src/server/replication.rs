@@ -116,6 +116,7 @@ pub async fn watch_broker_epochs(zk: ZkClient, epochs: Arc<BrokerEpochs>) {
         // A watch ends with its session.
         let is_open = |state: &SessionState| matches!(state, SessionState::Open { .. });
         let ended = tokio::select! {
+            biased;
             () = changed.notified() => false,
             _ = state.wait_for(|state| !is_open(state)) => true,
         };

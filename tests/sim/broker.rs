@@ -1,0 +1,266 @@
+//! A broker's process: the real log manager, replica manager, controller and request handlers, put together as
+//! `server.rs` does, over the simulated network and ZooKeeper. No group coordinator: nothing here uses groups.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use barnabas::api::{Context, Dispatcher};
+use barnabas::base::clock::Clock;
+use barnabas::base::ids::{BrokerEpoch, BrokerId};
+use barnabas::config::broker::BrokerConfig;
+use barnabas::controller::{self, ControllerConfig, ControllerHandle};
+use barnabas::coordinator::group::config::GroupConfig;
+use barnabas::coordinator::group::coordinator::GroupCoordinator;
+use barnabas::coordinator::replica_log::ReplicaLog;
+use barnabas::coordinator::txn::producer_ids::{ProducerIds, ZkBlocks};
+use barnabas::log::manager::{LogManager, ManagerOptions};
+use barnabas::network::{ConnectionInfo, Dispatch, Outcome};
+use barnabas::protocol::frame::{self, RequestHeader};
+use barnabas::protocol::payload::{Part, Payload};
+use barnabas::replica::fetch_session::FetchSessions;
+use barnabas::replica::manager::ReplicaManager;
+use barnabas::replica::topic_configs::{NoOverrides, default_log_config};
+use barnabas::server::replication::watch_broker_epochs;
+use barnabas::zk::ZkClient;
+use barnabas::zk::session::{Registration, create_persistent_paths, get_or_create_cluster_id};
+use barnabas::zk::session_file::SessionFile;
+use barnabas::zk::znodes::broker_ids::{self, BrokerInfo, Endpoint};
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::LeaderAndIsrRequest;
+use kafka_protocol::protocol::Request;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::channels::{SimChannel, SimIsrChanges, SimLeaders};
+use crate::kernel::{Node, Sim};
+use crate::network::Accepted;
+use crate::old;
+use crate::zookeeper::SESSION_TIMEOUT;
+
+/// How often flushes are looked for and checkpoints written, in ms.
+const CHORES: u64 = 250;
+
+/// What the checker sees of a running broker.
+pub struct View {
+    pub manager: Arc<ReplicaManager>,
+    pub controller: ControllerHandle,
+    zk: ZkClient,
+}
+
+impl View {
+    /// Stops the broker in order, as `server.rs` does but for handing leaderships on: what it led is led by nobody until
+    /// the controller sees that it is gone.
+    pub fn stop(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (manager, controller, zk) = (Arc::clone(&self.manager), self.controller.clone(), self.zk.clone());
+        async move {
+            controller.shut_down();
+            manager.stop_replication();
+            manager.stop_waiting();
+            manager.log_manager().shutdown(manager.broker_epoch());
+            zk.close().await;
+        }
+    }
+}
+
+/// What a broker is started with.
+#[derive(Clone)]
+pub struct Setup {
+    pub sim: Sim,
+    pub node: Node,
+    pub dir: PathBuf,
+    pub pairs: Vec<(String, String)>,
+    /// Tells of the broker once it is up.
+    pub up: mpsc::UnboundedSender<View>,
+}
+
+/// The process's time: that of its own runtime, which stands still while it is frozen and jumps when it goes on.
+struct SimClock {
+    origin: Instant,
+    offset_ms: i64,
+}
+
+impl Clock for SimClock {
+    fn now_ms(&self) -> i64 {
+        let passed = Instant::now().saturating_duration_since(self.origin).as_millis();
+        self.offset_ms + i64::try_from(passed).expect("a short simulation")
+    }
+}
+
+/// Milliseconds since 1970 at the beginning of every simulation.
+const EPOCH_MS: i64 = 1_700_000_000_000;
+
+/// Runs a broker until its process ends.
+///
+/// # Errors
+/// Whatever keeps it from starting; then the process ends.
+pub async fn run(setup: Setup) -> anyhow::Result<()> {
+    let started_at = i64::try_from(setup.sim.core().now)?;
+    let clock: Arc<dyn Clock> = Arc::new(SimClock { origin: Instant::now(), offset_ms: EPOCH_MS + started_at });
+    let config = BrokerConfig::from_pairs(setup.pairs.clone())?;
+    let me = BrokerId(setup.node);
+    let (manager, zk, cluster_id) = stand_up(&setup, &config, &clock).await?;
+    manager.start_fetchers(Arc::new(SimLeaders { sim: setup.sim.clone(), node: setup.node }), Handle::current());
+    let endpoint = Endpoint::plaintext(format!("host-{me}"), 9092);
+    let info = BrokerInfo::new(me, vec![endpoint], clock.now_ms());
+    let file = SessionFile::open(&setup.dir);
+    let registration = Arc::new(Registration::new(zk.clone(), info, Some(file), Arc::clone(&clock)));
+    manager.set_broker_epoch(registration.register().await?);
+    let (controller, _) = controller::start(
+        ControllerConfig::new(me),
+        zk.clone(),
+        registration.epoch(),
+        Arc::new(SimChannel::new(setup.sim.clone(), Arc::clone(&manager))),
+        Arc::clone(&clock),
+    );
+    let changes = SimIsrChanges { sim: setup.sim.clone(), node: setup.node, controller: controller.clone() };
+    manager.start_isr_changes(Arc::new(changes), &Handle::current());
+    tokio::spawn(watch_broker_epochs(zk.clone(), Arc::clone(manager.broker_epochs())));
+    let old = setup.sim.core().old;
+    if old.gives_up_its_node {
+        let info = registration.info();
+        tokio::spawn(old::register_or_give_up(zk.clone(), broker_ids::path(info.id), info.encode()));
+    } else {
+        tokio::spawn(Arc::clone(&registration).keep());
+    }
+    tokio::spawn(follow_epoch(registration.epoch(), Arc::clone(&manager)));
+    tokio::spawn(chores(Arc::clone(&manager)));
+    let groups = GroupCoordinator::new(
+        GroupConfig::from(&config),
+        Arc::new(ReplicaLog::new(Arc::clone(&manager))),
+        Arc::clone(&clock),
+        Handle::current(),
+    );
+    let context = Arc::new(Context {
+        broker_id: me,
+        cluster_id,
+        fetch_sessions: FetchSessions::new(100),
+        config,
+        zk: zk.clone(),
+        controller: controller.clone(),
+        clock,
+        control: Handle::current(),
+        replica_manager: Arc::clone(&manager),
+        producer_ids: ProducerIds::new(Arc::new(ZkBlocks::new(zk.clone(), me))),
+        groups,
+    });
+    let _ = setup.up.send(View { manager: Arc::clone(&manager), controller, zk });
+    serve(setup, manager, Arc::new(Dispatcher::new(context))).await;
+    Ok(())
+}
+
+/// The logs, recovered, and a session.
+async fn stand_up(
+    setup: &Setup,
+    config: &BrokerConfig,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<(Arc<ReplicaManager>, ZkClient, String)> {
+    let logs = Arc::new(LogManager::open(ManagerOptions::new([setup.dir.as_path()]))?);
+    let defaults = default_log_config(config)?;
+    logs.load(&|_| Arc::clone(&defaults), clock.now_ms())?;
+    let connector = Arc::new(crate::session::SimConnector { sim: setup.sim.clone(), node: setup.node });
+    let zk = ZkClient::connect(connector, Duration::from_secs(5)).await?;
+    create_persistent_paths(&zk).await?;
+    let cluster_id = get_or_create_cluster_id(&zk).await?;
+    let me = BrokerId(setup.node);
+    logs.check_ids(me, &cluster_id)?;
+    let manager = Arc::new(ReplicaManager::new(me, config, Arc::clone(clock), logs, Arc::new(NoOverrides)));
+    Ok((manager, zk, cluster_id))
+}
+
+async fn follow_epoch(mut epoch: watch::Receiver<Option<BrokerEpoch>>, manager: Arc<ReplicaManager>) {
+    while epoch.changed().await.is_ok() {
+        let now = *epoch.borrow_and_update();
+        if let Some(now) = now {
+            manager.set_broker_epoch(now);
+        }
+    }
+}
+
+/// What `server/background.rs` does, on this thread.
+async fn chores(manager: Arc<ReplicaManager>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(CHORES)).await;
+        let logs = manager.log_manager();
+        logs.run_flushes(manager.clock().now_ms());
+        logs.checkpoint_recovery_points();
+        logs.checkpoint_high_watermarks();
+    }
+}
+
+async fn serve(setup: Setup, manager: Arc<ReplicaManager>, dispatcher: Arc<Dispatcher>) {
+    let (sender, mut accepted) = mpsc::unbounded_channel();
+    setup.sim.core().listen(setup.node, sender);
+    while let Some(connection) = accepted.recv().await {
+        let (sim, manager) = (setup.sim.clone(), Arc::clone(&manager));
+        tokio::spawn(serve_connection(sim, connection, manager, Arc::clone(&dispatcher)));
+    }
+}
+
+/// One request after the other, as `network::connection` does.
+async fn serve_connection(
+    sim: Sim,
+    mut connection: Accepted,
+    manager: Arc<ReplicaManager>,
+    dispatcher: Arc<Dispatcher>,
+) {
+    let peer = SocketAddr::from(([127, 0, 0, 1], u16::try_from(connection.from).unwrap_or(0)));
+    let info = Arc::new(ConnectionInfo { id: "sim".into(), peer, listener: "PLAINTEXT".into() });
+    while let Some(frame) = connection.frames.recv().await {
+        let old = sim.core().old;
+        if let Some(request) = leader_and_isr(&frame) {
+            old.leader_and_isr(&manager, &request);
+        }
+        match dispatcher.dispatch(Arc::clone(&info), frame).await {
+            Outcome::Reply(payload) => sim.reply(connection.id, flat(&payload)),
+            Outcome::NoReply => {}
+            Outcome::Close(why) => {
+                sim.note(&format!("a connection from {} is closed: {why}", connection.from));
+                return sim.hang_up(connection.id);
+            }
+        }
+    }
+}
+
+fn leader_and_isr(frame: &Bytes) -> Option<LeaderAndIsrRequest> {
+    let mut body = frame.clone();
+    let header = RequestHeader::parse(&mut body).ok().filter(|header| header.api_key == LeaderAndIsrRequest::KEY)?;
+    frame::decode(body, header.api_version).ok()
+}
+
+/// A payload's bytes, those in files too.
+fn flat(payload: &Payload) -> Bytes {
+    use std::os::unix::fs::FileExt;
+    let mut out = BytesMut::new();
+    for part in &payload.parts {
+        match part {
+            Part::Bytes(bytes) => out.extend_from_slice(bytes),
+            Part::File(slice) => {
+                let mut bytes = vec![0; slice.len];
+                slice.file.read_exact_at(&mut bytes, slice.position).expect("the slice is there");
+                out.extend_from_slice(&bytes);
+            }
+        }
+    }
+    out.freeze()
+}
+
+/// The settings of a broker on `dir`.
+pub fn settings(node: Node, dir: &Path, pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    let mut all = vec![
+        ("broker.id".to_owned(), node.to_string()),
+        ("log.dirs".to_owned(), dir.display().to_string()),
+        ("zookeeper.session.timeout.ms".to_owned(), SESSION_TIMEOUT.to_string()),
+        ("min.insync.replicas".to_owned(), "2".to_owned()),
+        ("replica.lag.time.max.ms".to_owned(), "400".to_owned()),
+        ("replica.fetch.wait.max.ms".to_owned(), "100".to_owned()),
+        ("replica.fetch.backoff.ms".to_owned(), "50".to_owned()),
+        ("replica.socket.timeout.ms".to_owned(), "400".to_owned()),
+        ("log.index.size.max.bytes".to_owned(), "4096".to_owned()),
+        ("log.flush.interval.ms".to_owned(), "500".to_owned()),
+    ];
+    all.extend(pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+    all
+}

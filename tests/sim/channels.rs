@@ -1,0 +1,223 @@
+//! What brokers say to each other, over the simulated network: the controller's requests, followers' fetches, and leaders'
+//! proposals of ISRs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use barnabas::base::error::ErrorCode;
+use barnabas::base::ids::{BrokerEpoch, BrokerId};
+use barnabas::controller::{BrokerChannel, ControlRequest, ControlResponse, ControllerHandle};
+use barnabas::replica::alter_partition::{AlterPartitionSender, BuildRequest};
+use barnabas::replica::fetcher::leader::{Answer, LeaderConnector, LeaderEndpoint};
+use barnabas::replica::manager::ReplicaManager;
+use barnabas::zk::znodes::broker_ids::LiveBroker;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kafka_protocol::messages::{
+    AlterPartitionResponse, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse,
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+};
+use kafka_protocol::protocol::Request;
+use parking_lot::Mutex;
+
+use crate::kernel::{Node, Sim};
+use crate::network::Connection;
+use crate::old::Truncated;
+
+const LEADER_AND_ISR: i16 = 7;
+const UPDATE_METADATA: i16 = 8;
+const STOP_REPLICA: i16 = 4;
+
+const ALTER_PARTITION: i16 = 3;
+const BEFORE_BROKER_EPOCHS: i16 = 2;
+
+/// How often is looked whether another broker's process lives.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The controller's requests.
+pub struct SimChannel {
+    sim: Sim,
+    manager: Arc<ReplicaManager>,
+    connections: Mutex<BTreeMap<BrokerId, (BrokerEpoch, Arc<Connection>)>>,
+}
+
+impl SimChannel {
+    pub fn new(sim: Sim, manager: Arc<ReplicaManager>) -> Self {
+        Self { sim, manager, connections: Mutex::default() }
+    }
+
+    async fn here(&self, request: ControlRequest) -> ControlResponse {
+        match request {
+            ControlRequest::LeaderAndIsr(request) => {
+                ControlResponse::LeaderAndIsr(self.manager.become_leader_or_follower(&request, LEADER_AND_ISR).await)
+            }
+            ControlRequest::UpdateMetadata(request) => {
+                ControlResponse::UpdateMetadata(self.manager.update_metadata(&request).await)
+            }
+            ControlRequest::StopReplica(request) => {
+                ControlResponse::StopReplica(self.manager.stop_replica(&request, STOP_REPLICA).await)
+            }
+        }
+    }
+
+    fn connection(&self, broker: &LiveBroker) -> Arc<Connection> {
+        let mut connections = self.connections.lock();
+        match connections.get(&broker.info.id) {
+            Some((epoch, connection)) if *epoch == broker.epoch && connection.is_open() => Arc::clone(connection),
+            _ => {
+                let connection = Connection::open(&self.sim, self.manager.broker_id().get(), broker.info.id.get());
+                let connection = Arc::new(connection);
+                connections.insert(broker.info.id, (broker.epoch, Arc::clone(&connection)));
+                connection
+            }
+        }
+    }
+}
+
+async fn over(connection: &Connection, request: ControlRequest) -> Result<ControlResponse, String> {
+    Ok(match request {
+        ControlRequest::LeaderAndIsr(request) => {
+            ControlResponse::LeaderAndIsr(connection.ask(LEADER_AND_ISR, &request).await?)
+        }
+        ControlRequest::UpdateMetadata(request) => {
+            ControlResponse::UpdateMetadata(connection.ask(UPDATE_METADATA, &request).await?)
+        }
+        ControlRequest::StopReplica(request) => {
+            ControlResponse::StopReplica(connection.ask(STOP_REPLICA, &request).await?)
+        }
+    })
+}
+
+impl SimChannel {
+    /// Waits until the machine of a broker refuses connections, or until it accepts them.
+    async fn until(&self, broker: &LiveBroker, refuses: bool) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let refused = self.sim.core().refuses(self.manager.broker_id().get(), broker.info.id.get());
+            if refused == Some(refuses) {
+                return;
+            }
+        }
+    }
+}
+
+impl BrokerChannel for SimChannel {
+    fn died(&self, broker: &LiveBroker) -> BoxFuture<'_, ()> {
+        let broker = broker.clone();
+        async move { self.until(&broker, true).await }.boxed()
+    }
+
+    fn returned(&self, broker: &LiveBroker) -> BoxFuture<'_, ()> {
+        let broker = broker.clone();
+        async move { self.until(&broker, false).await }.boxed()
+    }
+
+    fn send(&self, broker: &LiveBroker, request: ControlRequest) -> BoxFuture<'_, Result<ControlResponse, String>> {
+        if broker.info.id == self.manager.broker_id() {
+            return self.here(request).map(Ok).boxed();
+        }
+        let id = broker.info.id;
+        let connection = self.connection(broker);
+        async move {
+            let answer = over(&connection, request).await;
+            if answer.is_err() {
+                self.connections.lock().remove(&id);
+            }
+            answer
+        }
+        .boxed()
+    }
+}
+
+/// Ways to leaders.
+pub struct SimLeaders {
+    pub sim: Sim,
+    pub node: Node,
+}
+
+impl LeaderConnector for SimLeaders {
+    fn endpoint(&self, leader: BrokerId, _fetcher: usize) -> Box<dyn LeaderEndpoint> {
+        let (sim, node, leader) = (self.sim.clone(), self.node, leader.get());
+        Box::new(SimLeader { sim, node, leader, connection: None, truncated: Truncated::default() })
+    }
+}
+
+struct SimLeader {
+    sim: Sim,
+    node: Node,
+    leader: Node,
+    connection: Option<Connection>,
+    truncated: Truncated,
+}
+
+impl SimLeader {
+    async fn ask<R: Request>(&mut self, request: R, version: i16) -> Result<R::Response, String> {
+        let connection = self.connection.take().filter(Connection::is_open);
+        let connection = connection.unwrap_or_else(|| Connection::open(&self.sim, self.node, self.leader));
+        let response = connection.ask(version, &request).await?;
+        self.connection = Some(connection);
+        Ok(response)
+    }
+}
+
+impl LeaderEndpoint for SimLeader {
+    fn fetch(&mut self, mut request: FetchRequest, version: i16) -> Answer<'_, FetchResponse> {
+        let old = self.sim.core().old;
+        old.fetch_request(&mut request, &self.truncated);
+        async move {
+            let mut response = self.ask(request.clone(), version).await?;
+            old.fetch_response(&request, &mut response, &mut self.truncated);
+            Ok(response)
+        }
+        .boxed()
+    }
+
+    fn list_offsets(&mut self, request: ListOffsetsRequest, version: i16) -> Answer<'_, ListOffsetsResponse> {
+        self.ask(request, version).boxed()
+    }
+
+    fn offsets_for_leader_epoch(
+        &mut self,
+        request: OffsetForLeaderEpochRequest,
+        version: i16,
+    ) -> Answer<'_, OffsetForLeaderEpochResponse> {
+        self.ask(request, version).boxed()
+    }
+
+    fn reset(&mut self) {
+        self.connection = None;
+    }
+}
+
+/// The way to the controller, as `server::controller_channel` finds it: in this process, or where ZooKeeper says it is.
+pub struct SimIsrChanges {
+    pub sim: Sim,
+    pub node: Node,
+    pub controller: ControllerHandle,
+}
+
+impl AlterPartitionSender for SimIsrChanges {
+    fn alter_partition<'a>(
+        &'a self,
+        max_version: i16,
+        build: BuildRequest<'a>,
+    ) -> BoxFuture<'a, Result<(i16, AlterPartitionResponse), String>> {
+        let newest = if self.sim.core().old.hides_broker_epochs { BEFORE_BROKER_EPOCHS } else { ALTER_PARTITION };
+        let version = max_version.min(newest);
+        let request = build(version);
+        async move {
+            let response = if self.controller.is_active() {
+                self.controller.alter_partition(request, version).await
+            } else {
+                let to = self.controller.controller_id().ok_or("nobody is the controller")?;
+                Connection::open(&self.sim, self.node, to.get()).ask(version, &request).await?
+            };
+            match ErrorCode::from_code(response.error_code) {
+                ErrorCode::NotController => Err("it is not the controller".to_owned()),
+                _ => Ok((version, response)),
+            }
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,336 @@
+//! What must hold, looked at after every tick.
+//!
+//! - A batch written in an epoch at an offset is the same on every replica: no two leaders write in one epoch.
+//! - What lies below any replica's high watermark is committed: the same everywhere, for ever.
+//! - A high watermark never falls while its broker lives.
+//! - The newest leader, as ZooKeeper names it, has everything that was committed or acknowledged.
+//! - Every member of the ISR in ZooKeeper has everything below the leader's high watermark.
+//! - Clients: offsets are acknowledged once, what was read stays as it was read, the end of what can be read never falls.
+//!
+//! One thing is not promised, by Kafka neither: a machine that loses its power while in the ISR has lost what it had not
+//! flushed, and counts until the controller takes it out of the ISR. The checker knows (`tainted`), and the faults spare
+//! the other replicas until then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use barnabas::base::ids::{LeaderEpoch, Offset, TopicPartition};
+use barnabas::replica::partition::Partition;
+use barnabas::zk::znodes::topics::{self, LeaderAndIsr, PartitionState, TopicNode};
+use parking_lot::Mutex;
+
+use crate::broker::View;
+use crate::disk::LogFiles;
+use crate::kernel::{Node, Sim};
+
+/// What identifies a batch beside its offset.
+type Content = (LeaderEpoch, u32);
+
+/// What clients were told.
+#[derive(Default)]
+pub struct Ledger {
+    /// Acknowledged batches: partition, base offset, CRC.
+    pub acknowledged: Vec<(TopicPartition, Offset, u32)>,
+    /// Producers all of whose batches are acknowledged.
+    pub done: BTreeSet<i64>,
+    /// What clients saw that must not be.
+    pub violations: Vec<String>,
+    read: BTreeMap<(TopicPartition, Offset), u32>,
+    ends: BTreeMap<TopicPartition, Offset>,
+}
+
+impl Ledger {
+    /// A consumer read a batch.
+    pub fn read(&mut self, tp: &TopicPartition, base: Offset, crc: u32) {
+        let before = *self.read.entry((tp.clone(), base)).or_insert(crc);
+        if before != crc {
+            self.violations.push(format!("{tp}: consumers read two different batches at offset {base}"));
+        }
+    }
+
+    /// A consumer was told how far it can read.
+    pub fn end(&mut self, tp: &TopicPartition, end: Offset) {
+        let known = self.ends.entry(tp.clone()).or_insert(end);
+        if end < *known {
+            self.violations.push(format!("{tp}: the end for consumers fell from {known} to {end}"));
+        }
+        *known = end.max(*known);
+    }
+
+    /// How many batches consumers have read.
+    pub fn batches_read(&self) -> usize {
+        self.read.len()
+    }
+}
+
+/// A partition in ZooKeeper.
+struct Truth {
+    state: LeaderAndIsr,
+    replicas: Vec<Node>,
+}
+
+/// A replica as it was seen last.
+#[derive(Default)]
+struct Replica {
+    files: LogFiles,
+    seen: Option<Seen>,
+    /// Whether what is committed was compared with the log as it is.
+    checked: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    leads: bool,
+    epoch: LeaderEpoch,
+    end: Offset,
+    high_watermark: Offset,
+}
+
+/// The checker.
+pub struct Checker {
+    sim: Sim,
+    /// What clients were told.
+    pub ledger: Arc<Mutex<Ledger>>,
+    truths: BTreeMap<TopicPartition, Truth>,
+    zxid: i64,
+    replicas: BTreeMap<(Node, TopicPartition), Replica>,
+    written: BTreeMap<(TopicPartition, Offset, LeaderEpoch), u32>,
+    committed: BTreeMap<TopicPartition, BTreeMap<Offset, Content>>,
+    leaders: BTreeMap<(TopicPartition, LeaderEpoch), Node>,
+    tainted: BTreeSet<(Node, TopicPartition)>,
+    acknowledged: usize,
+}
+
+impl Checker {
+    pub fn new(sim: Sim) -> Self {
+        Self {
+            sim,
+            ledger: Arc::default(),
+            truths: BTreeMap::new(),
+            zxid: 0,
+            replicas: BTreeMap::new(),
+            written: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            tainted: BTreeSet::new(),
+            acknowledged: 0,
+        }
+    }
+
+    /// The leader, its epoch and the ISR of a partition as ZooKeeper has them.
+    pub fn state(&self, tp: &TopicPartition) -> Option<&LeaderAndIsr> {
+        self.truths.get(tp).map(|truth| &truth.state)
+    }
+
+    /// All partitions, with their states in ZooKeeper and their replicas.
+    pub fn partitions(&self) -> impl Iterator<Item = (&TopicPartition, &LeaderAndIsr, &[Node])> {
+        self.truths.iter().map(|(tp, truth)| (tp, &truth.state, truth.replicas.as_slice()))
+    }
+
+    /// Whether a machine still counts as in sync although it lost its power.
+    pub fn is_tainted(&self, node: Node) -> bool {
+        self.tainted.iter().any(|(tainted, _)| *tainted == node)
+    }
+
+    /// A process ended. Its successor may know of less that is committed.
+    pub fn ended(&mut self, node: Node) {
+        self.replicas.iter_mut().filter(|((owner, _), _)| *owner == node).for_each(|(_, replica)| replica.seen = None);
+    }
+
+    /// A machine lost its power: what it had is looked at anew, and it may have lost what it had as a member of ISRs.
+    pub fn lost_power(&mut self, node: Node) {
+        self.replicas.retain(|(owner, _), _| *owner != node);
+        let in_sync = self.truths.iter().filter(|(_, truth)| truth.state.isr.iter().any(|id| id.get() == node));
+        self.tainted.extend(in_sync.map(|(tp, _)| (node, tp.clone())));
+    }
+
+    /// Looks at everything; the first thing that is wrong, if something is.
+    pub fn look(&mut self, views: &[(Node, &View)]) -> Result<(), String> {
+        if let Some(violation) = self.ledger.lock().violations.first() {
+            return Err(violation.clone());
+        }
+        let mut changed = self.read_zookeeper();
+        for (node, view) in views {
+            let mut partitions = view.manager.partitions();
+            partitions.sort_by(|a, b| a.topic_partition.cmp(&b.topic_partition));
+            for partition in partitions {
+                if self.look_at(*node, &partition)? {
+                    changed.insert(partition.topic_partition.clone());
+                }
+            }
+        }
+        self.take_acknowledged(&mut changed);
+        changed.iter().try_for_each(|tp| self.check_partition(tp))
+    }
+
+    /// Reads the partitions' states; answers which are new.
+    fn read_zookeeper(&mut self) -> BTreeSet<TopicPartition> {
+        let mut changed = BTreeSet::new();
+        let core = self.sim.core();
+        let tree = core.zookeeper.committed();
+        if tree.zxid() == self.zxid {
+            return changed;
+        }
+        self.zxid = tree.zxid();
+        for topic in tree.children(topics::PATH).unwrap_or_default() {
+            let Ok(node) = tree.get(&topics::path(&topic)) else { continue };
+            let Ok(node) = TopicNode::decode(&topic, &node.data) else { continue };
+            for (number, assignment) in node.partitions {
+                let Ok(state) = tree.get(&topics::state_path(&topic, number)) else { continue };
+                let state = PartitionState::decode(&topic, number, &state.data, state.stat.version);
+                let state = state.expect("a readable state").leader_and_isr;
+                let replicas = assignment.replicas.iter().map(|id| id.get()).collect();
+                let tp = TopicPartition::new(topic.as_str(), number);
+                if self.truths.get(&tp).is_none_or(|known| known.state != state) {
+                    changed.insert(tp.clone());
+                }
+                self.truths.insert(tp, Truth { state, replicas });
+            }
+        }
+        let truths = &self.truths;
+        self.tainted.retain(|(node, tp)| truths[tp].state.isr.iter().any(|id| id.get() == *node));
+        changed
+    }
+
+    /// Looks at one replica; whether anything about it is new.
+    fn look_at(&mut self, node: Node, partition: &Partition) -> Result<bool, String> {
+        let tp = &partition.topic_partition;
+        let Some(log) = partition.log() else { return Ok(false) };
+        let seen = Seen {
+            leads: partition.is_leader(),
+            epoch: partition.leader_epoch(),
+            end: log.log_end_offset(),
+            high_watermark: log.high_watermark(),
+        };
+        let replica = self.replicas.entry((node, tp.clone())).or_default();
+        let before = replica.seen.replace(seen);
+        if before == Some(seen) {
+            return Ok(false);
+        }
+        if let Some(before) = before
+            && before.high_watermark > seen.high_watermark
+        {
+            let (from, to) = (before.high_watermark, seen.high_watermark);
+            return Err(format!("{tp}: the high watermark on {node} falls from {from} to {to}"));
+        }
+        if replica.files.refresh(log.dir()) || before.is_none_or(|b| b.epoch != seen.epoch || b.leads != seen.leads) {
+            replica.checked = false;
+        }
+        if seen.leads {
+            let first = *self.leaders.entry((tp.clone(), seen.epoch)).or_insert(node);
+            if first != node {
+                return Err(format!("{tp}: both {first} and {node} lead in epoch {}", seen.epoch));
+            }
+        }
+        self.check_contents(node, tp, seen)?;
+        Ok(true)
+    }
+
+    fn check_contents(&mut self, node: Node, tp: &TopicPartition, seen: Seen) -> Result<(), String> {
+        let replica = &self.replicas[&(node, tp.clone())];
+        let committed = self.committed.entry(tp.clone()).or_default();
+        for batch in replica.files.batches().rev() {
+            let first = *self.written.entry((tp.clone(), batch.base, batch.epoch)).or_insert(batch.crc);
+            if first != batch.crc {
+                let (base, epoch) = (batch.base, batch.epoch);
+                return Err(format!(
+                    "{tp}: {node} has another batch at {base} of epoch {epoch} than was written first"
+                ));
+            }
+            if batch.next > seen.high_watermark {
+                continue;
+            }
+            let content = (batch.epoch, batch.crc);
+            match committed.insert(batch.base, content) {
+                None => {}
+                Some(known) if known != content => {
+                    return Err(format!(
+                        "{tp}: {node} has another batch at {} below its high watermark {} than was committed: {content:?}, not {known:?}",
+                        batch.base, seen.high_watermark
+                    ));
+                }
+                // Those before were looked at, unless the log was rewritten.
+                Some(_) if replica.checked => break,
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn take_acknowledged(&mut self, changed: &mut BTreeSet<TopicPartition>) {
+        let ledger = self.ledger.lock();
+        for (tp, ..) in &ledger.acknowledged[self.acknowledged..] {
+            changed.insert(tp.clone());
+        }
+        self.acknowledged = ledger.acknowledged.len();
+    }
+
+    fn check_partition(&mut self, tp: &TopicPartition) -> Result<(), String> {
+        let Some(truth) = self.truths.get(tp) else { return Ok(()) };
+        let leader = truth.state.leader.get();
+        let lead = self.replicas.get(&(leader, tp.clone())).and_then(|replica| replica.seen);
+        let Some(lead) = lead.filter(|seen| seen.leads && seen.epoch == truth.state.leader_epoch) else {
+            return Ok(());
+        };
+        self.check_acknowledged(tp, leader)?;
+        self.check_has_committed(tp, leader, Offset(i64::MAX), "leads without")?;
+        let members: Vec<Node> = self.truths[tp].state.isr.iter().map(|id| id.get()).collect();
+        for member in members.into_iter().filter(|member| *member != leader) {
+            if !self.tainted.contains(&(member, tp.clone())) {
+                self.check_has_committed(tp, member, lead.high_watermark, "is in sync without")?;
+            }
+        }
+        for ((_, of), replica) in &mut self.replicas {
+            if of == tp {
+                replica.checked = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_acknowledged(&self, tp: &TopicPartition, leader: Node) -> Result<(), String> {
+        let files = &self.replicas[&(leader, tp.clone())].files;
+        let ledger = self.ledger.lock();
+        for (_, base, crc) in ledger.acknowledged.iter().filter(|(of, ..)| of == tp) {
+            match files.batch_at(*base) {
+                Some(batch) if batch.crc == *crc => {}
+                Some(_) => {
+                    return Err(format!("{tp}: {leader} leads with another batch at {base} than was acknowledged"));
+                }
+                None => return Err(format!("{tp}: {leader} leads without the acknowledged batch at {base}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn check_has_committed(&self, tp: &TopicPartition, node: Node, below: Offset, what: &str) -> Result<(), String> {
+        // A replica that was never looked at has just been told of the partition.
+        let Some(replica) = self.replicas.get(&(node, tp.clone())) else { return Ok(()) };
+        let Some(committed) = self.committed.get(tp) else { return Ok(()) };
+        for (base, (epoch, crc)) in committed.range(..below).rev() {
+            match replica.files.batch_at(*base) {
+                Some(batch) if (batch.epoch, batch.crc) == (*epoch, *crc) => {}
+                _ => return Err(format!("{tp}: {node} {what} the committed batch at {base} of epoch {epoch}")),
+            }
+            if replica.checked {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// At the end, when all is well again: the logs of all replicas are the same.
+    pub fn check_equal(&self) -> Result<(), String> {
+        for (tp, truth) in &self.truths {
+            let log = |node: &Node| -> Vec<Content> {
+                let replica = self.replicas.get(&(*node, tp.clone()));
+                replica.into_iter().flat_map(|r| r.files.batches().map(|b| (b.epoch, b.crc))).collect()
+            };
+            let first = log(&truth.replicas[0]);
+            if let Some(other) = truth.replicas.iter().find(|node| log(node) != first) {
+                return Err(format!("{tp}: the log on {other} is another than that on {}", truth.replicas[0]));
+            }
+        }
+        Ok(())
+    }
+}

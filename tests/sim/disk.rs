@@ -1,0 +1,195 @@
+//! Disks: where brokers keep their logs, what is read off them by the checker, and what a loss of power does to them.
+//!
+//! A process that is killed leaves all it wrote. A machine that loses its power keeps of each log what was flushed, that
+//! is all before its recovery point, and of the rest some prefix, behind which the file may be cut, or hold zeros or
+//! rubbish. `leader-epoch-checkpoint` may be as it was at the last flush.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use barnabas::base::ids::{LeaderEpoch, Offset};
+use barnabas::log::manager::LogManager;
+use barnabas::protocol::batch::{self, BatchHeader};
+use rand::Rng;
+use rand::rngs::StdRng;
+
+/// A folder for one world: in memory where there is such a file system.
+pub fn root() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.expect("a folder")
+}
+
+/// A batch as it stands in a log: enough to tell it from any other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    pub base: Offset,
+    pub next: Offset,
+    pub epoch: LeaderEpoch,
+    pub crc: u32,
+    position: usize,
+}
+
+/// One segment as it was read.
+#[derive(Debug, Default, Clone)]
+struct SegmentFile {
+    batches: Vec<Batch>,
+    read: usize,
+}
+
+/// A partition's log as the checker reads it, anew only where it changed.
+#[derive(Debug, Default, Clone)]
+pub struct LogFiles {
+    segments: BTreeMap<PathBuf, SegmentFile>,
+}
+
+impl LogFiles {
+    /// Reads what changed in the folder; whether anything but new batches at the end did.
+    pub fn refresh(&mut self, dir: &Path) -> bool {
+        let paths = segment_paths(dir);
+        let mut cut = self.segments.len();
+        self.segments.retain(|path, _| paths.contains(path));
+        cut -= self.segments.len();
+        let mut rewritten = cut > 0;
+        for path in paths {
+            let bytes = fs::read(&path).unwrap_or_default();
+            let segment = self.segments.entry(path).or_default();
+            rewritten |= segment.refresh(&bytes);
+        }
+        rewritten
+    }
+
+    /// All batches in their order.
+    pub fn batches(&self) -> impl DoubleEndedIterator<Item = &Batch> {
+        self.segments.values().flat_map(|segment| segment.batches.iter())
+    }
+
+    /// The batch that begins at that offset.
+    pub fn batch_at(&self, base: Offset) -> Option<&Batch> {
+        let segments = self.segments.values().rev();
+        let mut found = segments.filter(|segment| segment.batches.first().is_some_and(|first| first.base <= base));
+        let batches = &found.next()?.batches;
+        batches.binary_search_by_key(&base, |batch| batch.base).ok().map(|at| &batches[at])
+    }
+}
+
+impl SegmentFile {
+    fn refresh(&mut self, bytes: &[u8]) -> bool {
+        let mut rewritten = false;
+        while let Some(last) = self.batches.last().copied() {
+            if read_batch(bytes, last.position).is_some_and(|(batch, _)| batch == last) {
+                break;
+            }
+            self.batches.pop();
+            self.read = last.position;
+            rewritten = true;
+        }
+        while let Some((batch, len)) = read_batch(bytes, self.read) {
+            self.batches.push(batch);
+            self.read += len;
+        }
+        rewritten
+    }
+}
+
+fn read_batch(bytes: &[u8], position: usize) -> Option<(Batch, usize)> {
+    let rest = bytes.get(position..)?;
+    let (len, _) = batch::peek(rest).ok()??;
+    let header = BatchHeader::read(rest.get(..len)?)?;
+    let (base, next) = (header.base_offset, header.next_offset());
+    Some((Batch { base, next, epoch: header.leader_epoch, crc: header.crc, position }, len))
+}
+
+fn segment_paths(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    paths.sort();
+    paths
+}
+
+/// What of a partition is on the disk whatever happens.
+#[derive(Debug, Clone)]
+struct Safe {
+    recovery_point: Offset,
+    epochs: Option<Vec<u8>>,
+}
+
+/// The same of each partition's folder on a machine.
+#[derive(Debug, Default)]
+pub struct Flushed(BTreeMap<PathBuf, Safe>);
+
+impl Flushed {
+    /// Looks which logs were flushed since. The epochs' file is flushed with its log.
+    pub fn look(&mut self, logs: &LogManager) {
+        for log in logs.all() {
+            let recovery_point = log.recovery_point();
+            if self.0.get(log.dir()).is_none_or(|safe| safe.recovery_point != recovery_point) {
+                let epochs = fs::read(log.dir().join(EPOCHS)).ok();
+                self.0.insert(log.dir().to_path_buf(), Safe { recovery_point, epochs });
+            }
+        }
+    }
+}
+
+/// Leader epochs of a partition.
+const EPOCHS: &str = "leader-epoch-checkpoint";
+
+/// Removes the folder of each partition.
+pub fn wipe(root: &Path) {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).for_each(|path| {
+        fs::remove_dir_all(path).expect("a folder");
+    });
+}
+
+/// Takes away of a machine's logs what the power took; says what was done.
+pub fn lose_power(root: &Path, flushed: &Flushed, rng: &mut StdRng) -> Vec<String> {
+    // The kernel's boot id changes with the machine's start, so that the old session is not known again.
+    let _ = fs::remove_file(root.join(barnabas::zk::session_file::FILE_NAME));
+    let mut lines = Vec::new();
+    for (dir, safe) in &flushed.0 {
+        if rng.random_bool(0.5) {
+            let _ = match &safe.epochs {
+                Some(epochs) => fs::write(dir.join(EPOCHS), epochs),
+                None => fs::remove_file(dir.join(EPOCHS)),
+            };
+        }
+        // What follows a segment that lost its end is lost as well.
+        let mut whole = true;
+        for path in segment_paths(dir) {
+            let mut bytes = fs::read(&path).unwrap_or_default();
+            if !whole {
+                fs::write(&path, []).expect("a file");
+                continue;
+            }
+            let durable = durable_bytes(&bytes, safe.recovery_point);
+            let kept = rng.random_range(durable..=bytes.len());
+            whole = kept == bytes.len();
+            match rng.random_range(0..3) {
+                0 => bytes.truncate(kept),
+                1 => bytes[kept..].fill(0),
+                _ => rng.fill(&mut bytes[kept..]),
+            }
+            if !whole {
+                let name = dir.file_name().unwrap_or_default().to_string_lossy();
+                lines.push(format!("{name} keeps {kept} bytes, {durable} were flushed"));
+            }
+            fs::write(&path, bytes).expect("a file");
+        }
+    }
+    lines
+}
+
+/// Where in a segment the first batch at or above an offset begins.
+fn durable_bytes(bytes: &[u8], offset: Offset) -> usize {
+    let mut position = 0;
+    while let Some((batch, len)) = read_batch(bytes, position) {
+        if batch.next > offset {
+            break;
+        }
+        position += len;
+    }
+    position
+}

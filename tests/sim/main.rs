@@ -1,0 +1,20 @@
+//! Whole clusters on one thread from one seed: real controllers, replica managers, logs and request handlers over a
+//! simulated network, ZooKeeper, disks and time. See ARCHITECTURE.md, "The simulator".
+
+mod broker;
+mod channels;
+mod checker;
+mod clients;
+mod disk;
+mod faults;
+mod kernel;
+mod network;
+mod old;
+mod process;
+mod session;
+mod world;
+mod zookeeper;
+
+mod histories;
+mod random;
+mod smoke;

@@ -1,0 +1,105 @@
+//! Brokers as they were before a fix, for showing that the checker finds what the fix mends.
+//!
+//! Nothing in `src/` can be switched off: what a fix added is taken out of the requests and answers on their way, where it
+//! travels with them, or a small piece of the broker is replaced by what stood there before.
+
+use std::time::Duration;
+
+use barnabas::replica::manager::ReplicaManager;
+use barnabas::zk::{Op, SessionState, ZkClient, ZkError};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, LeaderAndIsrRequest};
+
+/// What is as it was before a fix.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Old {
+    /// Before KIP-101 a new follower cuts its log at its high watermark, and asks for no epochs.
+    pub cuts_at_high_watermark: bool,
+    /// Before KIP-279 a leader tells where an epoch it does not know would end, but not which epoch it means.
+    pub hides_found_epoch: bool,
+    /// Before KIP-320 a follower does not say under which epoch it fetches.
+    pub hides_leader_epoch: bool,
+    /// Before KIP-903 nobody knows which life of a broker fetched.
+    pub hides_broker_epochs: bool,
+    /// Before KAFKA-7165 a broker that finds its node there already gives up.
+    pub gives_up_its_node: bool,
+    /// Before KAFKA-13407 a broker that finds itself named in `/controller` leaves it at that.
+    pub ignores_its_election: bool,
+}
+
+/// A follower's memory of having truncated, which before KIP-320 it did once, at the begin of an epoch.
+#[derive(Debug, Default)]
+pub struct Truncated(Option<i32>);
+
+impl Old {
+    /// Called before the broker hears of it.
+    pub fn leader_and_isr(self, manager: &ReplicaManager, request: &LeaderAndIsrRequest) {
+        if !self.cuts_at_high_watermark {
+            return;
+        }
+        for topic in &request.topic_states {
+            for state in &topic.partition_states {
+                let Ok(partition) = manager.partition(&topic.topic_name, state.partition_index) else { continue };
+                let follows = state.leader.0 != manager.broker_id().get();
+                if follows && state.leader_epoch > partition.leader_epoch().get() {
+                    let log = partition.log().expect("a log");
+                    log.truncate_to(log.high_watermark(), manager.clock().now_ms()).expect("a disk");
+                }
+            }
+        }
+    }
+
+    /// What a follower asks.
+    pub fn fetch_request(self, request: &mut FetchRequest, truncated: &Truncated) {
+        for partition in request.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            if self.hides_leader_epoch {
+                partition.current_leader_epoch = -1;
+            }
+            let once = self.hides_found_epoch && truncated.0 == Some(partition.current_leader_epoch);
+            if self.cuts_at_high_watermark || self.hides_leader_epoch || once {
+                partition.last_fetched_epoch = -1;
+            }
+        }
+        if self.hides_found_epoch {
+            // No session, so that every request says it all.
+            (request.session_id, request.session_epoch) = (0, -1);
+        }
+        if self.hides_broker_epochs {
+            request.replica_state.replica_epoch = -1;
+        }
+    }
+
+    /// What it is answered.
+    pub fn fetch_response(self, request: &FetchRequest, response: &mut FetchResponse, truncated: &mut Truncated) {
+        if !self.hides_found_epoch {
+            return;
+        }
+        let asked = request.topics.first().and_then(|topic| topic.partitions.first());
+        for partition in response.responses.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            let Some(asked) = asked.filter(|_| partition.diverging_epoch.end_offset >= 0) else { continue };
+            partition.diverging_epoch.epoch = asked.last_fetched_epoch;
+            truncated.0 = Some(asked.current_leader_epoch);
+        }
+    }
+}
+
+/// Registers in each new session, once: a node that is there already is taken for another broker's.
+pub async fn register_or_give_up(zk: ZkClient, path: String, data: Vec<u8>) {
+    let mut state = zk.state();
+    let mut registered = 1;
+    loop {
+        let is_new =
+            |state: &SessionState| matches!(state, SessionState::Open { generation, .. } if *generation > registered);
+        match state.wait_for(is_new).await.as_deref() {
+            Ok(SessionState::Open { generation, .. }) => registered = *generation,
+            _ => return,
+        }
+        loop {
+            match zk.multi(vec![Op::create_ephemeral(path.as_str(), data.clone())]).await {
+                Ok(Ok(_)) => break,
+                Ok(Err(_)) => return,
+                Err(ZkError::Unknown(_)) => tokio::time::sleep(Duration::from_millis(100)).await,
+                Err(_) => break,
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Random histories, one for each seed: a cluster under load, faults for a while, then calm, in which everything must come
+//! right. `SIM_SEEDS` says how many, `SIM_FROM` from which, `SIM_SEED` runs one; `tests/run.sh --long` runs twenty times as many.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use barnabas::base::ids::TopicPartition;
+
+use crate::faults::{self, Faults};
+use crate::kernel::Node;
+use crate::world::World;
+
+/// How long faults strike, in ms.
+const FAULTY: u64 = 3_000;
+/// How long it may take until all is well again.
+const RECOVERY: u64 = 10_000;
+/// Batches of each producer at most; they stop when it is calm.
+const BATCHES: usize = 40;
+const SEEDS: u64 = 600;
+/// Histories that are run twice and compared.
+const REPEATED: u64 = 8;
+
+/// The settings that differ from history to history.
+fn settings(seed: u64) -> Vec<(&'static str, &'static str)> {
+    let one_of = |values: [&'static str; 2], bit: u64| values[usize::from(seed >> bit & 1 == 1)];
+    vec![
+        ("min.insync.replicas", one_of(["2", "1"], 0)),
+        ("log.segment.bytes", one_of(["1048576", "700"], 1)),
+        ("num.replica.fetchers", one_of(["1", "2"], 2)),
+        ("log.flush.interval.ms", one_of(["500", "100000"], 3)),
+    ]
+}
+
+/// A history.
+fn run(seed: u64) -> World {
+    let mut world = World::new(seed, 3, &settings(seed));
+    world.boot_all();
+    world.run_until("all brokers are up", 2_000, |w| w.nodes().iter().all(|n| w.view(*n).is_some()));
+    let topics: [(&str, &[Node]); 2] = [("a", &[1, 2, 3]), ("b", &[2, 3, 1])];
+    for (topic, replicas) in topics {
+        world.create_topic(topic, 1, replicas);
+    }
+    world.run_until("the partitions have leaders", 2_000, |w| w.checker.partitions().count() == 2);
+    for (number, (topic, _)) in (1_i64..).zip(topics) {
+        let client = world.client_of(&TopicPartition::new(topic, 0));
+        world.client(client.clone().produce(number, BATCHES));
+        world.client(client.consume());
+    }
+    faults::weather(&mut world);
+    let mut faults = Faults::default();
+    let until = world.sim.core().now + FAULTY;
+    while world.sim.core().now < until {
+        let pause = world.sim.core().pick((20, 300));
+        world.run(pause);
+        faults.strike(&mut world);
+    }
+    faults.heal(&mut world);
+    faults::calm(&mut world);
+    world.run_until("all is written, read and in sync", RECOVERY, |w| is_well(w, 2 * BATCHES));
+    if let Err(violation) = world.checker.check_equal() {
+        world.fail(&violation);
+    }
+    world
+}
+
+fn is_well(world: &World, batches: usize) -> bool {
+    let ledger = world.checker.ledger.lock();
+    let done = ledger.acknowledged.len() == batches && ledger.batches_read() >= batches;
+    drop(ledger);
+    done && world.checker.partitions().all(|(_, state, replicas)| state.isr.len() == replicas.len())
+        && world.nodes().iter().filter(|n| world.view(**n).is_some_and(|v| v.controller.is_active())).count() == 1
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+#[test]
+fn random_histories_lose_nothing() {
+    if let Some(seed) = number("SIM_SEED") {
+        run(seed);
+        return;
+    }
+    let long = std::env::var("BARNABAS_TEST_LONG").is_ok_and(|long| !long.is_empty());
+    let seeds = if long { 20 * SEEDS } else { SEEDS };
+    let first = number("SIM_FROM").unwrap_or(1);
+    let (next, end) = (AtomicU64::new(first), first + number("SIM_SEEDS").unwrap_or(seeds));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    run(seed);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_random_history_can_be_repeated() {
+    (1..=REPEATED).for_each(repeat);
+}
+
+fn repeat(seed: u64) {
+    let (first, second) = (run(seed), run(seed));
+    let (first, second) = (first.sim.core(), second.sim.core());
+    let pairs = first.trace.lines().zip(second.trace.lines()).enumerate();
+    if let Some((at, (a, b))) = pairs.into_iter().find(|(_, (a, b))| a != b) {
+        let before: Vec<&str> = first.trace.lines().skip(at.saturating_sub(20)).take(20.min(at)).collect();
+        panic!("seed {seed}, line {at} differs: {a}\nand {b}\nbefore it:\n{}", before.join("\n"));
+    }
+    assert_eq!(first.trace.lines().len(), second.trace.lines().len());
+}
