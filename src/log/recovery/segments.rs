@@ -147,6 +147,10 @@ impl Loading<'_> {
         }
         let size = segment.size();
         let end = self.scan_segment(&segment, &file, start, producers).during("read", &path)?;
+        if start > 0 && end.valid_bytes == start {
+            // Not even the batch that the index led to is sound: where the log ends is not known from here.
+            return self.recover_segment(at, true, producers);
+        }
         self.log_end = end.next_offset;
         self.writer.bytes_since_index = segment
             .offsets
@@ -176,12 +180,13 @@ impl Loading<'_> {
         Ok(cut)
     }
 
-    /// The position of a batch at or below the recovery point that the flushed part of the index leads to; 0 if none.
+    /// The position of a batch below the recovery point that the flushed part of the index leads to; 0 if none. One that
+    /// begins at the recovery point was not flushed, and may be torn.
     fn trusted_start(&self, segment: &Segment, file: &File) -> io::Result<u64> {
-        let position = segment.scan_start(self.recovery_point, Disk::Wait)?;
+        let position = segment.scan_start(Offset(self.recovery_point.get() - 1), Disk::Wait)?;
         let header = scan::header_at(file, position, segment.size(), Disk::Wait)?;
         let sane = header.is_some_and(|header| {
-            header.base_offset >= segment.base_offset() && header.base_offset <= self.recovery_point
+            header.base_offset >= segment.base_offset() && header.last_offset < self.recovery_point
         });
         // The first entries of both indexes are written together.
         let has_times = segment.times.len(|| segment.path(files::TIME_INDEX))? > 0;
