@@ -8,8 +8,9 @@ use kafka_protocol::messages::OffsetForLeaderEpochRequest;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::protocol::StrBytes;
 
-/// Errors after which a client looks for the leader and asks again.
-const MOVED: [i16; 5] = [3, 5, 6, 7, 20];
+/// Errors after which a client looks for the leader and asks again, too few in sync among them: ZooKeeper has a new ISR a
+/// moment before the leader hears of it.
+const MOVED: [i16; 6] = [3, 5, 6, 7, 19, 20];
 
 /// Appends values with acks=all, wherever the leader is; answers their offsets.
 pub fn append(brokers: &Brokers, topic: &str, partition: i32, values: &[String]) -> Vec<i64> {

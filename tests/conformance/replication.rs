@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barnabas::base::error::ErrorCode;
-use barnabas::base::ids::{BrokerEpoch, Offset};
+use barnabas::base::ids::{BrokerEpoch, LeaderEpoch, Offset};
 use barnabas::config::dynamic::{Dynamic, LEADER_RATE};
+use barnabas::replica::fetcher::follower_log::{FollowerLog, FromLeader, Refusal};
 use barnabas::replica::partition::Partition;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ReplicaState};
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
@@ -126,6 +127,29 @@ async fn only_the_present_life_of_a_broker_joins_the_isr() {
     assert_eq!(fetch(9, 0).await, (ErrorCode::None, false), "its disk is empty");
     assert_eq!(fetch(5, 3).await, (ErrorCode::NotLeaderOrFollower, false), "a fetch that comes late");
     assert_eq!(fetch(9, 3).await, (ErrorCode::None, true));
+}
+
+/// What a fetcher brings counts only while its epoch does.
+#[tokio::test]
+async fn a_deposed_leaders_records_do_not_reach_the_log() {
+    let broker = Broker::start().await;
+    broker.topic_with("a", 1, 2, 0, &[ME, 2], &[ME, 2]).await;
+    let partition = broker.context.replica_manager.partition("a", 0).expect("hosted");
+    let data = |offset| FromLeader {
+        fetch_offset: Offset(offset),
+        records: batch(3),
+        high_watermark: Offset(9),
+        log_start: Offset(0),
+    };
+    let at = partition.append(LeaderEpoch(0), data(0)).expect("it follows in that epoch");
+    assert_eq!((at.log_end, at.high_watermark), (Offset(3), Offset(3)), "never above the own end");
+    assert!(matches!(partition.append(LeaderEpoch(0), data(0)), Err(Refusal::Failed(..))), "not what follows");
+    broker.topic_with("a", 1, 2, 1, &[ME, 2], &[ME, 2]).await;
+    assert_eq!(partition.append(LeaderEpoch(0), data(3)), Err(Refusal::Fenced));
+    assert_eq!(partition.truncate_to(LeaderEpoch(0), Offset(0)), Err(Refusal::Fenced));
+    broker.topic_with("a", 1, ME, 2, &[ME, 2], &[ME]).await;
+    assert_eq!(partition.append(LeaderEpoch(2), data(3)), Err(Refusal::Fenced), "it leads");
+    assert_eq!(partition.log().expect("a log").log_end_offset(), Offset(3));
 }
 
 #[tokio::test]

@@ -358,3 +358,15 @@ fn appends_cost_little_more_than_a_write() {
         }
     }
 }
+
+#[test]
+fn a_truncation_at_the_end_drops_the_epoch_of_a_leader_that_wrote_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = PartitionLog::open(&params(dir.path(), LogConfig::default())).unwrap();
+    append(&log, &Spec::default());
+    let written = log.latest_epoch();
+    log.assign_epoch_at_end(LeaderEpoch(7));
+    assert_eq!(log.latest_epoch(), Some(LeaderEpoch(7)));
+    assert!(!log.truncate_to(log.log_end_offset(), 1).unwrap(), "no record goes");
+    assert_eq!(log.latest_epoch(), written);
+}
