@@ -16,6 +16,7 @@ mod limits;
 mod log_dir_moves;
 mod mixed;
 mod operator;
+mod recovery;
 mod replication;
 mod retention;
 mod sendfile;

@@ -41,7 +41,7 @@ struct Work {
     unclean_done: AtomicUsize,
     progress: Progress,
     failed: Mutex<Vec<(TopicPartition, String)>>,
-    last_report: Mutex<Instant>,
+    last_report: Mutex<Option<Instant>>,
 }
 
 impl LogManager {
@@ -76,7 +76,7 @@ impl LogManager {
             next: AtomicUsize::new(0),
             progress: Progress::default(),
             failed: Mutex::default(),
-            last_report: Mutex::new(Instant::now()),
+            last_report: Mutex::default(),
             jobs,
         };
         if work.unclean > 0 {
@@ -208,14 +208,14 @@ impl LogManager {
 }
 
 impl Work {
-    /// Says now and then how far the recovery has come.
+    /// Says how far the recovery has come: with the first partition that is done, then once a second.
     fn report(&self, job: &OpenParams) {
         let done = self.unclean_done.fetch_add(1, Ordering::Relaxed) + 1;
         let mut last = self.last_report.lock();
-        if last.elapsed() < Duration::from_secs(1) {
+        if last.is_some_and(|at| at.elapsed() < Duration::from_secs(1)) {
             return;
         }
-        *last = Instant::now();
+        *last = Some(Instant::now());
         let left = self.unclean_bytes.saturating_sub(self.progress.bytes());
         tracing::info!("recovered partition {}, {done} of {}, {left} bytes left to check", job.tp, self.unclean);
     }
