@@ -159,6 +159,75 @@ fn a_partition_created_anew_does_not_inherit_its_predecessors_checkpoints() {
     assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(0), Offset(1)));
 }
 
+/// `flush.ms`, by the chore that looks every second.
+#[test]
+fn logs_are_flushed_once_flush_ms_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = manager(dir.path());
+    let config = |flush_ms| Arc::new(LogConfig { flush_ms, ..LogConfig::default() });
+    let create = |partition, flush_ms| {
+        manager.get_or_create(&TopicPartition::new("t", partition), None, config(flush_ms), true, 1).unwrap()
+    };
+    let (timed, never) = (create(0, 1000), create(1, i64::MAX));
+    for (round, due) in [(1, 1001), (2, 2001)] {
+        for log in [&timed, &never] {
+            append(log, &Spec::default());
+        }
+        manager.run_flushes(due - 1);
+        assert_eq!(timed.recovery_point(), Offset(round - 1), "a millisecond too early");
+        manager.run_flushes(due);
+        assert_eq!((timed.recovery_point(), never.recovery_point()), (Offset(round), Offset(0)));
+    }
+}
+
+/// Two log dirs with two threads each: three partitions that cannot go on, as their epoch files are pipes nobody has
+/// written to yet, do not keep the fourth from being recovered.
+#[test]
+fn logs_are_recovered_in_parallel() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = [dir.path().join("a"), dir.path().join("b")];
+    let open = || {
+        let options = ManagerOptions { recovery_threads_per_dir: 2, ..ManagerOptions::new(&paths) };
+        LogManager::open(options).unwrap()
+    };
+    let first = open();
+    first.load(&|_| Arc::default(), 1).unwrap();
+    for partition in 0..4 {
+        append(&create(&first, partition), &Spec::default());
+    }
+    drop(first);
+    let folder = |partition: i32| {
+        let name = format!("t-{partition}");
+        paths.iter().map(|path| path.join(&name)).find(|path| path.exists()).unwrap()
+    };
+    // The one to be recovered is in the second log dir, so that one thread alone would come to it last.
+    let torn = if folder(3).starts_with(&paths[1]) { 3 } else { 2 };
+    let log = folder(torn).join("00000000000000000000.log");
+    let whole = log.metadata().unwrap().len();
+    std::fs::OpenOptions::new().write(true).open(&log).unwrap().set_len(whole + 7).unwrap();
+    let pipes: Vec<_> = (0..4).filter(|p| *p != torn).map(|p| folder(p).join(files::LEADER_EPOCHS)).collect();
+    for pipe in &pipes {
+        let _ = std::fs::remove_file(pipe);
+        nix::unistd::mkfifo(pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    let second = open();
+    let (summary, cut) = std::thread::scope(|scope| {
+        let loading = scope.spawn(|| second.load(&|_| Arc::default(), 1).unwrap());
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let is_cut = || log.metadata().unwrap().len() == whole;
+        while !is_cut() && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        let cut = is_cut();
+        for pipe in &pipes {
+            std::fs::write(pipe, "0\n0\n").unwrap();
+        }
+        (loading.join().unwrap(), cut)
+    });
+    assert!(cut, "recovered while three others were not");
+    assert_eq!((summary.partitions, summary.recovered, summary.failed.len()), (4, 4, 0));
+}
+
 /// Readers, a writer, retention, truncation, flushes and at last a deletion at once: nobody takes a file that was deleted
 /// meanwhile for a failure of the disk, and readers see whole batches only.
 #[test]

@@ -1,5 +1,5 @@
 //! One file of a partition's folder damaged at random: the log opens all the same, can be appended to, and opens again where
-//! it ended. The fuzz target `index_recovery` does the same for longer.
+//! it ended. The fuzz target `index_recovery` does the same for longer. And damage where a recovery must not look.
 
 use std::fs;
 use std::path::Path;
@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::tests::{Spec, append, batch, bytes_of, params};
 use super::*;
+use crate::log::recovery::{self, Progress};
 use crate::protocol::batch::entry_is_valid;
 
 const FILES: [&str; 7] = [
@@ -32,6 +33,39 @@ fn damage(folder: &Path, file: &str, at: usize, bytes: &[u8], keep_rest: bool) {
     let end = if keep_rest { (at + bytes.len()).min(content.len()) } else { content.len() };
     content.splice(at..end, bytes.iter().copied());
     fs::write(path, content).unwrap();
+}
+
+/// Flips a byte in the middle of a segment of [`flushed_segments_are_not_read`].
+fn damage_segment(folder: &Path, base: i64) -> u64 {
+    let path = folder.join(format!("{base:020}.log"));
+    let mut content = fs::read(&path).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 0xff;
+    fs::write(&path, &content).unwrap();
+    content.len() as u64
+}
+
+/// After a crash the segments below the recovery point are taken as they are; those from it on are checked.
+#[test]
+fn flushed_segments_are_not_read() {
+    for (damaged, end, segments) in [(0, 15, 3), (5, 15, 3), (10, 12, 3)] {
+        let dir = tempfile::tempdir().unwrap();
+        let orderly = params(dir.path(), LogConfig::default());
+        let log = PartitionLog::open(&orderly).unwrap();
+        for n in 0..15 {
+            append(&log, &Spec::default());
+            if n == 4 || n == 9 {
+                log.roll(1).unwrap();
+            }
+        }
+        log.close().unwrap();
+        let size = damage_segment(&dir.path().join("t-0"), damaged);
+        let found = OpenParams { clean: false, recovery_point: Offset(10), ..orderly };
+        let progress = Progress::default();
+        let log = recovery::load(&found, &progress).unwrap();
+        assert_eq!((log.log_end_offset(), log.segment_count()), (Offset(end), segments), "damaged: {damaged}");
+        assert_eq!(progress.bytes(), size, "one segment of three, all of a size, is checked");
+    }
 }
 
 proptest! {

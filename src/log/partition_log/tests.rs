@@ -185,6 +185,55 @@ fn segments_roll_and_are_read_across() {
     assert_eq!(first_base(&log, 1000), Some(1000));
 }
 
+/// The lengths of the files with this suffix, by base offset.
+fn lengths(dir: &Path, suffix: &str) -> Vec<u64> {
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<_> = files.filter(|path| path.extension().is_some_and(|found| found == suffix)).collect();
+    found.sort_unstable();
+    found.iter().map(|path| path.metadata().unwrap().len()).collect()
+}
+
+/// `segment.index.bytes` holds ten entries of the offset index, or six of the time index, of which the last is kept free.
+#[test]
+fn a_full_index_ends_its_segment() {
+    let config = LogConfig { segment_index_bytes: 80, index_interval_bytes: 0, ..LogConfig::default() };
+    let roomy = LogConfig { segment_index_bytes: 8000, ..config.clone() };
+    for (config, rising, segments, entries) in
+        [(&config, false, 4, [10, 1]), (&config, true, 7, [5, 5]), (&roomy, true, 1, [0, 0])]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let log = PartitionLog::open(&params(dir.path(), config.clone())).unwrap();
+        for n in 0..40 {
+            append(&log, &Spec { timestamp: if rising { n } else { 1 }, ..Spec::default() });
+        }
+        assert_eq!(log.segment_count(), segments, "rising: {rising}");
+        let [offsets, times] = ["index", "timeindex"].map(|suffix| lengths(&dir.path().join("t-0"), suffix));
+        for at in 0..segments - 1 {
+            assert_eq!([offsets[at] / 8, times[at] / 12], entries, "segment {at}, rising: {rising}");
+        }
+        for offset in 0..40 {
+            assert_eq!(first_base(&log, offset), Some(offset));
+        }
+    }
+}
+
+#[test]
+fn every_so_many_messages_are_flushed() {
+    for (flush_messages, expected) in [(1, [1, 2, 3, 4]), (3, [0, 0, 3, 3]), (i64::MAX, [0; 4])] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = LogConfig { flush_messages, ..LogConfig::default() };
+        let log = PartitionLog::open(&params(dir.path(), config)).unwrap();
+        let points = [(); 4].map(|()| {
+            append(&log, &Spec::default());
+            log.recovery_point().get()
+        });
+        assert_eq!(points, expected, "flush.messages={flush_messages}");
+        log.append_as_follower(batch(&Spec { base_offset: 4, epoch: 0, ..Spec::default() }), 1).unwrap();
+        let last = if flush_messages == 1 { 5 } else { expected[3] };
+        assert_eq!(log.recovery_point(), Offset(last), "a follower's flush.messages={flush_messages}");
+    }
+}
+
 #[test]
 fn read_committed_stops_at_open_transactions_and_learns_of_aborted_ones() {
     let dir = tempfile::tempdir().unwrap();
