@@ -53,7 +53,7 @@ stop_all() {
 case "${1:-}" in
   -h | --help) usage; exit 0 ;;
   --stop) stop_all; exit 0 ;;
-  -*) usage >&2; exit 2 ;;
+  -*) say "there is no option $1" >&2; usage >&2; exit 2 ;;
   ?*) file=$(cd "$start" && readlink -f "$1") ;;
 esac
 [ -s "$file" ] || die "$file is not a file with lines in it"

@@ -37,6 +37,7 @@ pub fn start(mut args: Vec<String>) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let daemon = take_daemon_flag(&mut args);
+    refuse_option(args.first(), START_USAGE)?;
     let [config] = args.as_slice() else { bail!("{START_USAGE}") };
     if !Path::new(config).is_file() {
         bail!("there is no file {config}");
@@ -62,12 +63,21 @@ pub fn shell(args: Vec<String>) -> anyhow::Result<ExitCode> {
         println!("{SHELL_USAGE}");
         return Ok(ExitCode::SUCCESS);
     }
+    refuse_option(Some(server), SHELL_USAGE)?;
     if rest.first().is_some_and(|arg| arg == "-zk-tls-config-file") {
         bail!("-zk-tls-config-file: TLS to ZooKeeper is not supported");
     }
     let mut command = java(SHELL_CLASS, "warn")?;
     command.arg("-server").arg(server).args(rest);
     Err(command.exec()).context("cannot run java")
+}
+
+/// What begins like an option is none of a file's nor of a host's names.
+fn refuse_option(arg: Option<&String>, usage: &str) -> anyhow::Result<()> {
+    match arg.filter(|arg| arg.starts_with('-')) {
+        Some(option) => bail!("there is no option {option}\n{usage}"),
+        None => Ok(()),
+    }
 }
 
 /// Takes `-daemon` out of the arguments, wherever it stands before the properties.

@@ -12,6 +12,7 @@ mod groups;
 mod matrix;
 mod old_formats;
 mod operator;
+mod scripts;
 mod session;
 mod side_by_side;
 mod tools;
