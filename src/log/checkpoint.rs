@@ -44,14 +44,22 @@ pub fn sync_dir(dir: &Path) -> Result<(), LogError> {
 
 /// The lines of a checkpoint file behind its version and count; `None` if there is no such file.
 fn read_lines(path: &Path) -> Result<Option<Vec<String>>, LogError> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+    read_text(path)?.map(|text| parse_lines(path, &text)).transpose()
+}
+
+/// A file's text; `None` if there is no such file.
+fn read_text(path: &Path) -> Result<Option<String>, LogError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            return Err(LogError::corrupt(path, "is not text, so it is damaged"));
+            Err(LogError::corrupt(path, "is not text, so it is damaged"))
         }
-        Err(error) => return Err(LogError::storage("read", path, error)),
-    };
+        Err(error) => Err(LogError::storage("read", path, error)),
+    }
+}
+
+fn parse_lines(path: &Path, text: &str) -> Result<Vec<String>, LogError> {
     let mut lines = text.lines();
     match lines.next().map(str::trim) {
         Some("0") => {}
@@ -67,7 +75,7 @@ fn read_lines(path: &Path) -> Result<Option<Vec<String>>, LogError> {
         let message = format!("says it has {count} entries but has {}", entries.len());
         return Err(LogError::corrupt(path, message));
     }
-    Ok(Some(entries))
+    Ok(entries)
 }
 
 /// Reads a file of offsets by partition; empty if there is none.
@@ -101,11 +109,12 @@ pub fn write_offsets<'a>(
 
 /// Reads a `leader-epoch-checkpoint`; `None` if there is none.
 pub fn read_epochs(path: &Path) -> Result<Option<Vec<EpochEntry>>, LogError> {
-    // Kafka makes the file with the log and writes to it with the first epoch.
-    if fs::metadata(path).is_ok_and(|file| file.len() == 0) {
-        return Ok(Some(Vec::new()));
-    }
-    let Some(lines) = read_lines(path)? else { return Ok(None) };
+    let lines = match read_text(path)? {
+        None => return Ok(None),
+        // Kafka makes the file with the log and writes to it with the first epoch.
+        Some(text) if text.is_empty() => Vec::new(),
+        Some(text) => parse_lines(path, &text)?,
+    };
     let entry = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         let (epoch, start) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);

@@ -46,11 +46,6 @@ fn barnabas_joins_isrs_and_leads_beside_kafka_3_9() {
     joins_and_leads(NEW);
 }
 
-#[test]
-fn barnabas_joins_isrs_and_leads_beside_kafka_2_8() {
-    joins_and_leads(OLD);
-}
-
 /// Whoever is controller creates topics that all obey, and finishes what its predecessor was told.
 fn controller_moves(jvm: Kind) {
     let mut cluster = two_and_one(jvm);
@@ -119,9 +114,4 @@ fn rolling_replacement(jvm: Kind) {
 #[test]
 fn a_cluster_of_kafka_3_9_is_replaced_broker_by_broker_and_back() {
     rolling_replacement(NEW);
-}
-
-#[test]
-fn a_cluster_of_kafka_2_8_is_replaced_broker_by_broker_and_back() {
-    rolling_replacement(OLD);
 }
