@@ -8,14 +8,15 @@
 //! - Clients: offsets are acknowledged once, what was read stays as it was read, the end of what can be read never falls.
 //!
 //! One thing is not promised, by Kafka neither: a machine that loses its power while in the ISR has lost what it had not
-//! flushed, and counts until the controller takes it out of the ISR. The checker knows (`tainted`), and the faults spare
-//! the other replicas until then.
+//! flushed, and counts until it has registered anew and the controller has taken it out of the ISR. The checker knows
+//! (`tainted`), and the faults spare the other replicas until then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use barnabas::base::ids::{LeaderEpoch, Offset, TopicPartition};
+use barnabas::base::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
 use barnabas::replica::partition::Partition;
+use barnabas::zk::znodes::broker_ids;
 use barnabas::zk::znodes::topics::{self, LeaderAndIsr, PartitionState, TopicNode};
 use parking_lot::Mutex;
 
@@ -97,7 +98,8 @@ pub struct Checker {
     written: BTreeMap<(TopicPartition, Offset, LeaderEpoch), u32>,
     committed: BTreeMap<TopicPartition, BTreeMap<Offset, Content>>,
     leaders: BTreeMap<(TopicPartition, LeaderEpoch), Node>,
-    tainted: BTreeSet<(Node, TopicPartition)>,
+    /// Who lost its power, and the write in ZooKeeper before that.
+    tainted: BTreeMap<(Node, TopicPartition), i64>,
     acknowledged: usize,
 }
 
@@ -112,7 +114,7 @@ impl Checker {
             written: BTreeMap::new(),
             committed: BTreeMap::new(),
             leaders: BTreeMap::new(),
-            tainted: BTreeSet::new(),
+            tainted: BTreeMap::new(),
             acknowledged: 0,
         }
     }
@@ -127,9 +129,20 @@ impl Checker {
         self.truths.iter().map(|(tp, truth)| (tp, &truth.state, truth.replicas.as_slice()))
     }
 
+    /// Whether all replicas are in sync, in the lives that their brokers are in.
+    pub fn is_settled(&self) -> bool {
+        let core = self.sim.core();
+        let tree = core.zookeeper.committed();
+        self.truths.iter().all(|(tp, truth)| {
+            let written = tree.stat(&topics::state_path(&tp.topic, tp.partition)).map(|stat| stat.mzxid);
+            let is_older = |id: &BrokerId| tree.stat(&broker_ids::path(*id)).map(|stat| stat.czxid) < written;
+            truth.state.isr.len() == truth.replicas.len() && truth.state.isr.iter().all(is_older)
+        })
+    }
+
     /// Whether a machine still counts as in sync although it lost its power.
     pub fn is_tainted(&self, node: Node) -> bool {
-        self.tainted.iter().any(|(tainted, _)| *tainted == node)
+        self.tainted.keys().any(|(tainted, _)| *tainted == node)
     }
 
     /// A process ended. Its successor may know of less that is committed.
@@ -140,8 +153,9 @@ impl Checker {
     /// A machine lost its power: what it had is looked at anew, and it may have lost what it had as a member of ISRs.
     pub fn lost_power(&mut self, node: Node) {
         self.replicas.retain(|(owner, _), _| *owner != node);
-        let in_sync = self.truths.iter().filter(|(_, truth)| truth.state.isr.iter().any(|id| id.get() == node));
-        self.tainted.extend(in_sync.map(|(tp, _)| (node, tp.clone())));
+        // A leader may have proposed it for an ISR a moment ago.
+        let zxid = self.sim.core().zookeeper.committed().zxid();
+        self.tainted.extend(self.truths.keys().map(|tp| ((node, tp.clone()), zxid)));
     }
 
     /// Looks at everything; the first thing that is wrong, if something is.
@@ -188,7 +202,11 @@ impl Checker {
             }
         }
         let truths = &self.truths;
-        self.tainted.retain(|(node, tp)| truths[tp].state.isr.iter().any(|id| id.get() == *node));
+        self.tainted.retain(|(node, tp), zxid| {
+            let registration = tree.stat(&broker_ids::path(BrokerId(*node)));
+            let came_anew = registration.is_some_and(|stat| stat.czxid > *zxid);
+            !came_anew || truths[tp].state.isr.iter().any(|id| id.get() == *node)
+        });
         changed
     }
 
@@ -276,7 +294,7 @@ impl Checker {
         self.check_has_committed(tp, leader, Offset(i64::MAX), "leads without")?;
         let members: Vec<Node> = self.truths[tp].state.isr.iter().map(|id| id.get()).collect();
         for member in members.into_iter().filter(|member| *member != leader) {
-            if !self.tainted.contains(&(member, tp.clone())) {
+            if !self.tainted.contains_key(&(member, tp.clone())) {
                 self.check_has_committed(tp, member, lead.high_watermark, "is in sync without")?;
             }
         }

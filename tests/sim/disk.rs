@@ -156,12 +156,16 @@ pub fn lose_power(root: &Path, flushed: &Flushed, rng: &mut StdRng) -> Vec<Strin
                 None => fs::remove_file(dir.join(EPOCHS)),
             };
         }
-        // What follows a segment that lost its end is lost as well.
+        // What follows a segment that lost its end is lost as well, file and all. That an empty file of it stays, behind a
+        // segment that ends with a whole batch before it, is left out: recovery takes the hole for one that compaction
+        // made, as Kafka's does.
         let mut whole = true;
         for path in segment_paths(dir) {
             let mut bytes = fs::read(&path).unwrap_or_default();
             if !whole {
-                fs::write(&path, []).expect("a file");
+                ["log", "index", "timeindex", "snapshot"].iter().for_each(|suffix| {
+                    let _ = fs::remove_file(path.with_extension(suffix));
+                });
                 continue;
             }
             let durable = durable_bytes(&bytes, safe.recovery_point);

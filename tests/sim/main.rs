@@ -11,10 +11,10 @@ mod kernel;
 mod network;
 mod old;
 mod process;
-mod random;
 mod session;
 mod world;
 mod zookeeper;
 
 mod histories;
+mod random;
 mod smoke;
