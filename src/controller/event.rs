@@ -118,6 +118,12 @@ impl EventQueue {
         events.clear();
     }
 
+    /// Forgets who seemed to have died or to have come back: those who watched over brokers until now are gone, and what
+    /// they saw would hold for ever.
+    pub(super) fn forget_suspicions(&self) {
+        self.events.lock().retain(|event| !matches!(event, Event::Suspected(..) | Event::Trusted(..)));
+    }
+
     /// Whether nothing is queued.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {

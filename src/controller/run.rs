@@ -220,6 +220,7 @@ impl Controller {
     ) -> Result<(), ControllerError> {
         self.vigil = None;
         self.channels.clear();
+        self.handle.queue.forget_suspicions();
         self.ctx = Context::new(elected.epoch, elected.epoch_zk_version);
         let status = &self.handle.status;
         status.controller.store(self.config.broker_id.get(), Ordering::Release);
