@@ -40,6 +40,7 @@ use self::controller_channel::ControllerChannel;
 use crate::api::{Context, Dispatcher};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::{BrokerEpoch, BrokerId};
+use crate::base::watch;
 use crate::config::broker::BrokerConfig;
 use crate::controller;
 use crate::coordinator::group::coordinator::GroupCoordinator;
@@ -306,7 +307,7 @@ async fn load(config: &BrokerConfig, manager: &Arc<LogManager>, clock: &Arc<dyn 
 }
 
 /// Control requests are fenced by the epoch of the registration that holds now.
-async fn follow_epoch(mut epoch: tokio::sync::watch::Receiver<Option<BrokerEpoch>>, manager: Arc<ReplicaManager>) {
+async fn follow_epoch(mut epoch: watch::Receiver<Option<BrokerEpoch>>, manager: Arc<ReplicaManager>) {
     while epoch.changed().await.is_ok() {
         let now = *epoch.borrow_and_update();
         if let Some(now) = now {

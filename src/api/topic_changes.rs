@@ -28,7 +28,7 @@ pub async fn wait_for(ctx: &Context, patience: Duration, holds: impl Fn(&Metadat
     let mut changes = metadata.changes();
     let waiting = async {
         loop {
-            changes.borrow_and_update();
+            drop(changes.borrow_and_update());
             if holds(&metadata.snapshot()) || changes.changed().await.is_err() {
                 return;
             }

@@ -6,3 +6,4 @@ pub mod ids;
 pub mod purgatory;
 pub mod quota;
 pub mod topic_names;
+pub mod watch;

@@ -15,6 +15,7 @@ use super::store::{ControllerError, Elected, Store};
 use super::suspicion::{Life, Vigil};
 use crate::base::clock::Clock;
 use crate::base::ids::{BrokerEpoch, BrokerId};
+use crate::base::watch;
 use crate::zk::{SessionState, ZkClient, ZkError};
 
 /// Wait before everything is read anew after an error that said nothing definite.
@@ -86,7 +87,7 @@ pub(super) struct Controller {
 pub fn start(
     config: ControllerConfig,
     zk: ZkClient,
-    mut registered: tokio::sync::watch::Receiver<Option<BrokerEpoch>>,
+    mut registered: watch::Receiver<Option<BrokerEpoch>>,
     channel: Arc<dyn BrokerChannel>,
     clock: Arc<dyn Clock>,
 ) -> (ControllerHandle, JoinHandle<()>) {

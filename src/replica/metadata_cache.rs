@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::watch;
 use kafka_protocol::messages::UpdateMetadataRequest;
 use kafka_protocol::messages::update_metadata_request::{UpdateMetadataBroker, UpdateMetadataPartitionState};
 use kafka_protocol::protocol::StrBytes;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::base::ids::{BrokerId, ControllerEpoch, LeaderEpoch, TopicId, TopicPartition};

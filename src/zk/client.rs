@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use parking_lot::RwLock;
-use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::backend::{CreateMode, MultiResult, Node, Op, OpResult, Stat, WatchSink, ZkConnector, ZkFuture, ZkSession};
 use super::error::ZkError;
+use crate::base::watch;
 
 /// Wait between attempts at an operation nobody answered, and between attempts to open a session.
 const RETRY_BACKOFF: Duration = Duration::from_millis(100);

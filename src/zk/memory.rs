@@ -10,11 +10,11 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use super::backend::{MultiResult, Node, Op, OpResult, Stat, WatchEvent, WatchSink, ZkConnector, ZkFuture, ZkSession};
 use super::error::ZkError;
 use super::tree::{Fired, Tree, Watching};
+use crate::base::watch;
 
 /// What shall happen to a request, for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -22,6 +22,7 @@ use super::znodes::broker_ids::{self, BrokerInfo};
 use super::znodes::{PERSISTENT_PATHS, cluster, controller};
 use crate::base::clock::Clock;
 use crate::base::ids::{BrokerEpoch, BrokerId};
+use crate::base::watch;
 
 /// Wait between attempts to register anew after an expiry.
 const REGISTER_BACKOFF: Duration = Duration::from_secs(1);
@@ -158,8 +159,8 @@ impl Registration {
                 SessionState::Expired { .. } => false,
                 SessionState::Closed => true,
             };
-            let generation = match state.wait_for(is_news).await.as_deref() {
-                Ok(SessionState::Open { generation, .. }) => *generation,
+            let generation = match state.wait_for(is_news).await {
+                Ok(SessionState::Open { generation, .. }) => generation,
                 _ => return,
             };
             match self.register().await {

@@ -70,7 +70,7 @@ pub struct Broker {
     pub context: Arc<Context>,
     dispatcher: Dispatcher,
     connection: Arc<ConnectionInfo>,
-    _registered: tokio::sync::watch::Sender<Option<BrokerEpoch>>,
+    _registered: barnabas::base::watch::Sender<Option<BrokerEpoch>>,
     _dir: tempfile::TempDir,
 }
 
@@ -109,7 +109,7 @@ impl Broker {
         );
         manager.set_listener(Box::new(Upward::new(groups.clone())));
         let zk = ZkClient::connect(Arc::new(MemoryZk::new()), Duration::from_secs(5)).await.expect("a session");
-        let (registered, epoch) = tokio::sync::watch::channel(None);
+        let (registered, epoch) = barnabas::base::watch::channel(None);
         let (controller, _) =
             controller::start(controller_config(), zk.clone(), epoch, Arc::new(Nobody), clock.clone());
         let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).expect("a count");

@@ -9,6 +9,7 @@ use std::time::Duration;
 use barnabas::api::{Context, Dispatcher};
 use barnabas::base::clock::Clock;
 use barnabas::base::ids::{BrokerEpoch, BrokerId};
+use barnabas::base::watch;
 use barnabas::config::broker::BrokerConfig;
 use barnabas::controller::{self, ControllerConfig, ControllerHandle};
 use barnabas::coordinator::group::config::GroupConfig;
@@ -31,7 +32,7 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::LeaderAndIsrRequest;
 use kafka_protocol::protocol::Request;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::channels::{SimChannel, SimIsrChanges, SimLeaders};

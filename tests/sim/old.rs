@@ -89,8 +89,8 @@ pub async fn register_or_give_up(zk: ZkClient, path: String, data: Vec<u8>) {
     loop {
         let is_new =
             |state: &SessionState| matches!(state, SessionState::Open { generation, .. } if *generation > registered);
-        match state.wait_for(is_new).await.as_deref() {
-            Ok(SessionState::Open { generation, .. }) => registered = *generation,
+        match state.wait_for(is_new).await {
+            Ok(SessionState::Open { generation, .. }) => registered = generation,
             _ => return,
         }
         loop {

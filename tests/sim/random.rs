@@ -16,6 +16,8 @@ const RECOVERY: u64 = 10_000;
 /// Batches of each producer at most; they stop when it is calm.
 const BATCHES: usize = 40;
 const SEEDS: u64 = 1_000;
+/// Histories that are run twice and compared.
+const REPEATED: u64 = 20;
 
 /// The settings that differ from history to history.
 fn settings(seed: u64) -> Vec<(&'static str, &'static str)> {
@@ -97,4 +99,20 @@ fn random_histories_lose_nothing() {
             });
         }
     });
+}
+
+#[test]
+fn a_random_history_can_be_repeated() {
+    (1..=REPEATED).for_each(repeat);
+}
+
+fn repeat(seed: u64) {
+    let (first, second) = (run(seed), run(seed));
+    let (first, second) = (first.sim.core(), second.sim.core());
+    let pairs = first.trace.lines().zip(second.trace.lines()).enumerate();
+    if let Some((at, (a, b))) = pairs.into_iter().find(|(_, (a, b))| a != b) {
+        let before: Vec<&str> = first.trace.lines().skip(at.saturating_sub(20)).take(20.min(at)).collect();
+        panic!("seed {seed}, line {at} differs: {a}\nand {b}\nbefore it:\n{}", before.join("\n"));
+    }
+    assert_eq!(first.trace.lines().len(), second.trace.lines().len());
 }

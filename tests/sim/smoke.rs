@@ -1,4 +1,4 @@
-//! Without faults: a topic is made, written, read; and the same seed gives the same history.
+//! Without faults: a topic is made, written, read.
 
 use barnabas::base::ids::TopicPartition;
 
@@ -24,18 +24,4 @@ fn run(seed: u64) -> World {
 #[test]
 fn a_cluster_without_faults_serves() {
     run(1);
-}
-
-/// Holds as long as no session is lost: then several tasks wait for one `tokio::sync::watch`, which wakes them in an order
-/// of its own chance.
-#[test]
-fn a_seed_is_a_history() {
-    let (first, second) = (run(7), run(7));
-    let (first, second) = (first.sim.core(), second.sim.core());
-    let pairs = first.trace.lines().zip(second.trace.lines()).enumerate();
-    if let Some((at, (a, b))) = pairs.into_iter().find(|(_, (a, b))| a != b) {
-        let before: Vec<&str> = first.trace.lines().skip(at.saturating_sub(20)).take(20.min(at)).collect();
-        panic!("line {at} differs: {a}\nand {b}\nbefore it:\n{}", before.join("\n"));
-    }
-    assert_eq!(first.trace.lines().len(), second.trace.lines().len());
 }
