@@ -12,6 +12,7 @@
 //! (`tainted`), and the faults spare the other replicas until then.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use barnabas::base::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
@@ -73,10 +74,18 @@ struct Truth {
 /// A replica as it was seen last.
 #[derive(Default)]
 struct Replica {
+    dir: PathBuf,
     files: LogFiles,
     seen: Option<Seen>,
     /// Whether what is committed was compared with the log as it is.
     checked: bool,
+}
+
+impl Replica {
+    /// Reads the log; what was compared must be compared again if it is not only longer.
+    fn reread(&mut self) {
+        self.checked &= !self.files.refresh(&self.dir);
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -213,7 +222,12 @@ impl Checker {
     /// Looks at one replica; whether anything about it is new.
     fn look_at(&mut self, node: Node, partition: &Partition) -> Result<bool, String> {
         let tp = &partition.topic_partition;
-        let Some(log) = partition.log() else { return Ok(false) };
+        let Some(log) = partition.log() else {
+            // It was stopped; what it wrote before is there.
+            let known = self.replicas.get_mut(&(node, tp.clone()));
+            known.into_iter().for_each(|replica| replica.reread());
+            return Ok(false);
+        };
         let seen = Seen {
             leads: partition.is_leader(),
             epoch: partition.leader_epoch(),
@@ -231,7 +245,9 @@ impl Checker {
             let (from, to) = (before.high_watermark, seen.high_watermark);
             return Err(format!("{tp}: the high watermark on {node} falls from {from} to {to}"));
         }
-        if replica.files.refresh(log.dir()) || before.is_none_or(|b| b.epoch != seen.epoch || b.leads != seen.leads) {
+        log.dir().clone_into(&mut replica.dir);
+        replica.reread();
+        if before.is_none_or(|b| b.epoch != seen.epoch || b.leads != seen.leads) {
             replica.checked = false;
         }
         if seen.leads {
