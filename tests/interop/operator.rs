@@ -116,17 +116,24 @@ fn jvm_cluster(count: i32) -> (ZooKeeper, Vec<Broker>) {
     (zookeeper, brokers)
 }
 
-/// Makes a topic whose replicas are chosen.
-fn create(broker: &str, topic: &str, replicas: &str) {
-    let line = format!("--create --bootstrap-server {broker} --topic {topic} --replica-assignment {replicas}");
+/// Makes a topic whose replicas are chosen, and waits until every broker knows its leaders: Kafka's are told of a new topic
+/// one after the other.
+fn create(brokers: &[Broker], topic: &str, replicas: &str) {
+    let at = brokers[0].address();
+    let line = format!("--create --bootstrap-server {at} --topic {topic} --replica-assignment {replicas}");
     tool("kafka-topics", &line, "");
+    let partitions = replicas.split(',').count();
+    for broker in brokers {
+        let knows = || broker.wire().topic_ready(topic, partitions).then_some(());
+        wait_for(&format!("{topic} to be known at {}", broker.address()), LIMIT, knows);
+    }
 }
 
 #[test]
 fn partitions_are_moved_on_kafkas_brokers() {
     let (zookeeper, brokers) = jvm_cluster(3);
     let broker = brokers[0].address();
-    create(&broker, "moved", "0:1,0:1");
+    create(&brokers, "moved", "0:1,0:1");
     let file = |name: &str, text: String| {
         let path = brokers[0].path(name);
         std::fs::write(&path, text).expect("a file");
@@ -204,7 +211,7 @@ fn same_start(version: &str, name: &str, line: &str) {
 fn leaders_are_elected_on_kafkas_brokers() {
     let (zookeeper, mut brokers) = jvm_cluster(2);
     let broker = brokers[0].address();
-    create(&broker, "led", "1:0,0:1");
+    create(&brokers, "led", "1:0,0:1");
     let elect = |line: &str| format!("{line} --election-type preferred --bootstrap-server {broker}");
     // Broker 1 goes and comes back: broker 0 leads everything then.
     brokers[1].stop();
