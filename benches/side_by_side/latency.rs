@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use kafka_protocol::messages::FetchResponse;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::brokers::Broker;
+use super::limit::{self, Limit};
 use super::throughput::{RECORDS, VALUE};
 use super::wire::{self, Wire};
 
@@ -158,6 +160,20 @@ pub fn alone(broker: &Broker, topic: &str, warm_up: Duration, time: Duration) ->
 /// Runs [`end_to_end`] while another client reads all of `cold`, partition 0, from the disk. Returns the latencies and
 /// the reader's MiB/s.
 pub fn beside_replay(broker: &Broker, topic: &str, cold: &str, batches: usize) -> Result<(Latencies, f64)> {
+    beside(broker, topic, cold, || replay(broker, cold, batches))
+}
+
+/// As [`beside_replay`], but what is replayed comes from a process without a broker: the machine's limit.
+pub fn beside_bare_replay(broker: &Broker, topic: &str, cold: &str) -> Result<(Latencies, f64)> {
+    beside(broker, topic, cold, || bare_replay(&broker.log_files(cold)?))
+}
+
+fn beside(
+    broker: &Broker,
+    topic: &str,
+    cold: &str,
+    replay: impl FnOnce() -> Result<f64> + Send,
+) -> Result<(Latencies, f64)> {
     let mut latencies = new_latencies()?;
     drop_from_page_cache(broker, cold)?;
     let (stop, recording) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -166,7 +182,7 @@ pub fn beside_replay(broker: &Broker, topic: &str, cold: &str, batches: usize) -
             // The tail's clients are at their pace by then.
             thread::sleep(Duration::from_millis(500));
             recording.store(true, Ordering::Relaxed);
-            let speed = replay(broker, cold, batches);
+            let speed = replay();
             stop.store(true, Ordering::Relaxed);
             speed
         });
@@ -174,6 +190,26 @@ pub fn beside_replay(broker: &Broker, topic: &str, cold: &str, batches: usize) -
         replay.join().ok().context("the reader panicked")?
     })?;
     Ok((latencies, speed))
+}
+
+/// Has the files sent by a process each, one after the other, in stretches as long as the batches of [`replay`].
+fn bare_replay(files: &[PathBuf]) -> Result<f64> {
+    let batch_len = wire::batch(RECORDS, VALUE, 0)?.len();
+    let (mut sent, mut took) = (0, Duration::ZERO);
+    for path in files {
+        let (_process, port) = limit::start(Limit::Send, path)?;
+        let mut wire = Wire::connect(port)?;
+        let begun = Instant::now();
+        for number in 0..path.metadata()?.len() as usize / batch_len {
+            let mut request = ((number * batch_len) as i64).to_be_bytes().to_vec();
+            request.extend((batch_len as u32).to_be_bytes());
+            wire.stream.write_all(&request)?;
+            wire.discard(4 + batch_len)?;
+            sent += batch_len;
+        }
+        took += begun.elapsed();
+    }
+    Ok(sent as f64 / f64::from(1 << 20) / took.as_secs_f64())
 }
 
 fn replay(broker: &Broker, topic: &str, batches: usize) -> Result<f64> {

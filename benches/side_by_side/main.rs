@@ -204,6 +204,7 @@ fn latency(bench: &Bench) -> Result<Vec<Row>> {
 fn cold(bench: &Bench) -> Result<Vec<Row>> {
     let mut figures = [Vec::new(), Vec::new()];
     let mut speeds = Both::default();
+    let (mut bare, mut bare_speeds) = (latency::new_latencies()?, Vec::new());
     for &kind in &bench.kinds {
         let mut broker = bench.broker(kind)?;
         broker.wire()?.create_topics(&[("tail".into(), 1), ("cold".into(), 1)])?;
@@ -215,6 +216,12 @@ fn cold(bench: &Bench) -> Result<Vec<Row>> {
             eprintln!("  {kind:?} beside a replay at {speed:.0} MiB/s: {:?} ms", millis(&latencies));
             beside.add(latencies)?;
             speeds.add(kind, speed);
+            if kind == Kind::Barnabas {
+                let (latencies, speed) = latency::beside_bare_replay(&broker, "tail", "cold")?;
+                eprintln!("  {kind:?} beside a replay by nobody at {speed:.0} MiB/s: {:?} ms", millis(&latencies));
+                bare.add(latencies)?;
+                bare_speeds.push(speed);
+            }
             alone.add(latency::alone(&broker, "tail", Duration::from_secs(1), Duration::from_secs(5))?)?;
         }
         eprintln!("  {kind:?} alone: {:?} ms", millis(&alone));
@@ -222,7 +229,8 @@ fn cold(bench: &Bench) -> Result<Vec<Row>> {
         broker.stop()?;
         std::fs::remove_dir_all(bench.dir.join(kind.name()))?;
     }
-    Ok(vec![row(7, None, &figures[0], &figures[1]), speeds.row(8, None)])
+    let limit = (!bare.is_empty()).then(|| millis(&bare)[1]);
+    Ok(vec![row(7, limit, &figures[0], &figures[1]), speeds.row(8, median(bare_speeds))])
 }
 
 /// The first start on an empty folder, and memory some seconds after.
