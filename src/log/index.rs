@@ -302,15 +302,18 @@ impl<E: IndexEntry> Index<E> {
 
     /// Keeps the entries for which `keep` holds, a prefix; the file is cut to them.
     pub fn truncate(&self, path: &Path, keep: impl Fn(&E) -> bool) -> io::Result<()> {
+        self.rewind(path, keep)?;
+        let file = self.file.open_existing(|| path.to_path_buf())?;
+        file.map_or(Ok(()), |_| self.trim(path))
+    }
+
+    /// As [`Index::truncate`], but what lies behind is to be written over: [`Index::trim`] cuts the rest. To cut first
+    /// would have ext4 write the file to the disk when it is closed, as it takes it for one that is being replaced.
+    pub fn rewind(&self, path: &Path, keep: impl Fn(&E) -> bool) -> io::Result<()> {
         let mut state = self.state.lock();
         self.write_pending(&mut state, path)?;
         if let (count, Some(file)) = self.loaded(&mut state, || path.to_path_buf(), Disk::Wait)? {
             let kept = if count == 0 { 0 } else { search(&file, count, keep, Disk::Wait)?.0 };
-            let wanted = u64::from(kept) * E::SIZE as u64;
-            if file.metadata()?.len() != wanted {
-                file.set_len(wanted)?;
-                state.dirty = true;
-            }
             state.on_disk = Some(kept);
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -68,10 +68,10 @@ impl LogManager {
         }
         // Partitions that need checking first: they take longest.
         jobs.sort_by_key(|job| job.clean);
-        let unclean: Vec<&OpenParams> = jobs.iter().filter(|job| !job.clean).collect();
+        let unclean = jobs.partition_point(|job| !job.clean);
         let work = Work {
-            unclean: unclean.len(),
-            unclean_bytes: unclean.iter().map(|job| recovery::unflushed_bytes(&job.dir, job.recovery_point)).sum(),
+            unclean,
+            unclean_bytes: self.unflushed_bytes(&jobs[..unclean]),
             unclean_done: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
             progress: Progress::default(),
@@ -86,19 +86,31 @@ impl LogManager {
                 work.unclean_bytes
             );
         }
-        self.run(&work);
+        self.on_threads(work.jobs.len(), || self.load_next(&work));
         self.report(&work)
     }
 
-    fn run(&self, work: &Work) {
+    /// Does something on as many threads as may load `jobs` logs.
+    fn on_threads(&self, jobs: usize, work: impl Fn() + std::marker::Sync) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = (self.options.recovery_threads_per_dir * self.dirs.len()).max(cores).min(work.jobs.len()).max(1);
+        let threads = (self.options.recovery_threads_per_dir * self.dirs.len()).max(cores).min(jobs).max(1);
         std::thread::scope(|scope| {
             for _ in 1..threads {
-                scope.spawn(|| self.load_next(work));
+                scope.spawn(&work);
             }
-            self.load_next(work);
+            work();
         });
+    }
+
+    fn unflushed_bytes(&self, jobs: &[OpenParams]) -> u64 {
+        let (next, bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
+        self.on_threads(jobs.len(), || {
+            while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let unflushed = recovery::unflushed_bytes(&job.dir, job.recovery_point);
+                bytes.fetch_add(unflushed, Ordering::Relaxed);
+            }
+        });
+        bytes.into_inner()
     }
 
     fn load_next(&self, work: &Work) {

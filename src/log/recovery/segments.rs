@@ -200,9 +200,9 @@ impl Loading<'_> {
             scan::header_at(file, start, segment.size(), Disk::Wait)?.map_or(segment.base_offset(), |h| h.base_offset);
         let start = i32::try_from(start).unwrap_or(i32::MAX);
         let index = segment.path(files::INDEX);
-        segment.offsets.truncate(&index, |entry| start > 0 && entry.position <= start)?;
+        segment.offsets.rewind(&index, |entry| start > 0 && entry.position <= start)?;
         let last = segment.offsets.last(|| index.clone())?.map_or(-1, |entry| entry.relative);
-        segment.times.truncate(&segment.path(files::TIME_INDEX), |entry| entry.relative <= last)?;
+        segment.times.rewind(&segment.path(files::TIME_INDEX), |entry| entry.relative <= last)?;
         segment.set_max_timestamp(None);
         if segment.has_aborted() {
             let left = txn_index::truncate(&segment.path(files::TXN_INDEX), first.max(snapshot))?;
