@@ -5,10 +5,11 @@ pub fn java_string_hash(text: &str) -> i32 {
     text.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
 }
 
-/// The partition of `key` among `partitions`: the hash without its sign bit, modulo (`Utils.abs` in the original, which
-/// is not the mathematical absolute value). 0 if there is no partition at all.
+/// The partition of `key` among `partitions`: the absolute value of its hash, modulo. The smallest `i32`, which has no
+/// absolute value, counts as 0 (`Utils.abs`; not `Utils.toPositive`, which drops the sign bit). 0 if there is no partition
+/// at all.
 pub fn partition_for(key: &str, partitions: i32) -> i32 {
-    if partitions <= 0 { 0 } else { (java_string_hash(key) & 0x7fff_ffff) % partitions }
+    if partitions <= 0 { 0 } else { java_string_hash(key).checked_abs().unwrap_or(0) % partitions }
 }
 
 #[cfg(test)]
@@ -30,5 +31,13 @@ mod tests {
         assert_eq!(partition_for("hello", 50), 22);
         assert_eq!(partition_for("-", 50), 45);
         assert_eq!(partition_for("x", 0), 0);
+    }
+
+    #[test]
+    fn negative_hashes_count_by_their_absolute_value() {
+        // What JVM brokers log for this group: __consumer_offsets-0 of three.
+        assert_eq!(java_string_hash("rolled-group"), -1_869_572_274);
+        assert_eq!(partition_for("rolled-group", 3), 0);
+        assert_eq!(partition_for("rolled-group", 50), 24);
     }
 }

@@ -5,7 +5,7 @@
 //! Invariant: log start <= high watermark <= log end; waiters are woken after what they wait for can be seen.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
 use bytes::Bytes;
 use kafka_protocol::messages::leader_and_isr_request::LeaderAndIsrPartitionState;
@@ -32,6 +32,10 @@ pub struct ReadRules {
     /// Whether only the leader may answer: followers, and consumers from before v11 (KIP-392).
     pub only_leader: bool,
 }
+
+/// How long what a producer sends may refer to records that were refused because this broker did not lead yet, in
+/// milliseconds.
+const REFUSED_BEFORE_MS: i64 = 10_000;
 
 /// What a read found.
 #[derive(Debug)]
@@ -124,6 +128,8 @@ pub struct Partition {
     eligible: Arc<dyn IsrEligibility>,
     throttle: Arc<ReplicationThrottle>,
     min_isr: AtomicI32,
+    /// When a client's records were last refused because this broker does not lead, in ms since 1970.
+    refused_ms: AtomicI64,
     state: RwLock<State>,
     waiters: WaitList,
 }
@@ -152,6 +158,7 @@ impl Partition {
             eligible: Arc::clone(&context.eligible),
             throttle: Arc::clone(&context.throttle),
             min_isr: AtomicI32::new(1),
+            refused_ms: AtomicI64::new(i64::MIN),
             state: RwLock::new(state),
             waiters: WaitList::new(),
         }
@@ -293,20 +300,35 @@ impl Partition {
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
         let state = self.state.read();
-        let log = state.leader_log().map_err(refused)?;
+        let log = state.leader_log().map_err(|code| {
+            self.refused_ms.store(now_ms, Ordering::Relaxed);
+            refused(code)
+        })?;
         if expected_epoch != LeaderEpoch::NONE && expected_epoch != state.leadership.leader_epoch {
             return Err(refused(ErrorCode::NotLeaderOrFollower));
         }
         if required_acks == -1 && !state.leadership.has_min_isr(self.min_isr.load(Ordering::Relaxed)) {
             return Err(refused(ErrorCode::NotEnoughReplicas));
         }
-        let info = log.append_as_leader(records, state.leadership.leader_epoch, origin, now_ms)?;
+        let info = log
+            .append_as_leader(records, state.leadership.leader_epoch, origin, now_ms)
+            .map_err(|error| self.refused_alike(error, now_ms))?;
         let advanced = self.advance_high_watermark(&state.leadership, log, now_ms);
         let committed = log.high_watermark() > info.last_offset;
         drop(state);
         let events = if advanced { Event::LOG_END.and(Event::HIGH_WATERMARK) } else { Event::LOG_END };
         self.waiters.wake(events, i64::try_from(info.size).unwrap_or(i64::MAX));
         Ok(Appended { info, committed })
+    }
+
+    /// A producer that keeps several requests under way sent the next ones before it could know that the first was refused
+    /// because this broker did not lead yet. When it leads by then, these are not a gap in the sequence, which would make
+    /// the producer begin a new epoch and send twice what other leaders have (seen with librdkafka): they are refused as
+    /// the first was, and all come again in their order. The original answers OUT_OF_ORDER_SEQUENCE_NUMBER.
+    fn refused_alike(&self, error: AppendError, now_ms: i64) -> AppendError {
+        let since = now_ms.saturating_sub(self.refused_ms.load(Ordering::Relaxed));
+        let alike = error.code() == ErrorCode::OutOfOrderSequenceNumber && (0..=REFUSED_BEFORE_MS).contains(&since);
+        if alike { refused(ErrorCode::NotLeaderOrFollower) } else { error }
     }
 
     /// Raises the high watermark to what the replicas allow; whether it moved. With no follower in sync that is the log

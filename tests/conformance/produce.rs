@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::ProduceResponse;
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 
-use crate::harness::{Broker, batch, batch_from, batch_of, produce_request};
+use crate::harness::{Broker, ME, batch, batch_from, batch_of, produce_request};
 
 fn only(response: ProduceResponse) -> PartitionProduceResponse {
     response.responses.into_iter().next().and_then(|t| t.partition_responses.into_iter().next()).expect("one partition")
@@ -120,6 +120,25 @@ async fn idempotent_producers_are_held_to_their_sequence() {
     assert_eq!(send(0, 9, 1).await.0, ErrorCode::OutOfOrderSequenceNumber);
     assert_eq!(send(1, 0, 1).await, (ErrorCode::None, 4));
     assert_eq!(send(0, 4, 1).await.0, ErrorCode::InvalidProducerEpoch);
+}
+
+/// What a producer sent behind a batch that came too early for this leader is no gap in its sequence.
+#[tokio::test]
+async fn batches_behind_one_that_was_refused_are_refused_alike() {
+    let broker = Broker::start().await;
+    let send = async |sequence| {
+        let answer = only(broker.produce("a", batch_from(9, 0, sequence, 1)).await);
+        ErrorCode::from_code(answer.error_code)
+    };
+    broker.topic_with("a", 1, ME, 0, &[ME, 2], &[ME]).await;
+    assert_eq!(send(0).await, ErrorCode::None);
+    broker.topic_with("a", 1, 2, 1, &[ME, 2], &[ME, 2]).await;
+    assert_eq!(send(1).await, ErrorCode::NotLeaderOrFollower);
+    broker.topic_with("a", 1, ME, 2, &[ME, 2], &[ME]).await;
+    assert_eq!(send(2).await, ErrorCode::NotLeaderOrFollower, "not OUT_OF_ORDER_SEQUENCE_NUMBER");
+    for sequence in 1..3 {
+        assert_eq!(send(sequence).await, ErrorCode::None);
+    }
 }
 
 #[tokio::test]

@@ -94,7 +94,8 @@ impl Relay {
         let records = sample("food", 0, &format!("stage-{stage}"), count, EVERYTHING);
         Client::Franz.write(&bootstrap, &[("zstd", records)]);
         let client = [Client::Franz, Client::Java(jvm::NEW), Client::Confluent][stage % 3];
-        let mut member = client.join(&bootstrap, &[], "relay", &["food"]);
+        // Its hash is negative, so that it only goes on if all agree in which partition such a group's commits are.
+        let mut member = client.join(&bootstrap, &[], "relays", &["food"]);
         crate::support::wait_for("the new records", crate::support::PATIENCE, || {
             (member.records().len() >= count).then_some(())
         });
