@@ -1,10 +1,10 @@
 //! A steady load of numbered records that outlives whatever befalls the brokers, and the check that every acknowledged
 //! record is there, once and in order. The producer is idempotent with acks=all (librdkafka); a consumer group reads along.
 
-use super::{PATIENCE, wait_for};
+use super::{PATIENCE, dirs, wait_for};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
-use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
@@ -12,10 +12,12 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Pause between two records.
 const PACE: Duration = Duration::from_millis(2);
@@ -32,9 +34,17 @@ struct Acked {
     longest_gap: Duration,
 }
 
-struct Context(Arc<Mutex<Acked>>);
+struct Context(Arc<Mutex<Acked>>, fs::File);
 
-impl ClientContext for Context {}
+impl ClientContext for Context {
+    /// What librdkafka says of its producer id, epochs and retries goes to a file that is kept when the test fails.
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (seconds, millis) = (now.as_secs() % 86_400, now.subsec_millis());
+        let now = format!("{:02}:{:02}:{:02}.{millis:03}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+        let _ = writeln!(&self.1, "{now} {facility} {message}");
+    }
+}
 
 impl ProducerContext for Context {
     type DeliveryOpaque = Box<u64>;
@@ -74,6 +84,24 @@ impl Load {
 
     /// As [`Load::start`], with `enter` called first on each thread: it may move the thread to another network.
     pub fn start_in(bootstrap: &str, topic: &str, partitions: i32, enter: impl Fn() + Clone + Send + 'static) -> Load {
+        Load::run(bootstrap, topic, partitions, 5, enter)
+    }
+
+    /// As [`Load::start`], with one request under way on a connection, for clusters with JVM brokers. With more, a JVM
+    /// broker that becomes leader between two of them refuses the first with NOT_LEADER_OR_FOLLOWER and the second with
+    /// OUT_OF_ORDER_SEQUENCE_NUMBER; then librdkafka begins a new epoch, under which it sends again what was stored and not
+    /// acknowledged before a leader stopped. That happens in clusters of JVM brokers alone, too.
+    pub fn start_in_step(bootstrap: &str, topic: &str, partitions: i32) -> Load {
+        Load::run(bootstrap, topic, partitions, 1, || {})
+    }
+
+    fn run(
+        bootstrap: &str,
+        topic: &str,
+        partitions: i32,
+        in_flight: usize,
+        enter: impl Fn() + Clone + Send + 'static,
+    ) -> Load {
         let mut load = Load {
             bootstrap: bootstrap.to_owned(),
             topic: topic.to_owned(),
@@ -84,7 +112,7 @@ impl Load {
             stop: Arc::default(),
             threads: Vec::new(),
         };
-        let (produce, consume) = (load.producer(), load.consumer());
+        let (produce, consume) = (load.producer(in_flight), load.consumer());
         let entered = enter.clone();
         load.threads.push(std::thread::spawn(move || {
             entered();
@@ -98,13 +126,16 @@ impl Load {
         load
     }
 
-    fn producer(&self) -> impl FnOnce() + Send + 'static {
+    fn producer(&self, in_flight: usize) -> impl FnOnce() + Send + 'static {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.bootstrap)
             .set("enable.idempotence", "true")
             .set("acks", "all")
+            .set("max.in.flight.requests.per.connection", in_flight.to_string())
             .set("linger.ms", "1")
+            .set("debug", "eos,msg")
+            .set_log_level(RDKafkaLogLevel::Debug)
             .set("message.timeout.ms", "240000")
             .set("request.timeout.ms", "10000")
             .set("socket.timeout.ms", "11000")
@@ -114,9 +145,10 @@ impl Load {
             .set("topic.metadata.refresh.interval.ms", "2000");
         let (acked, sent, stop) = (self.acked.clone(), self.sent.clone(), self.stop.clone());
         let (topic, partitions) = (self.topic.clone(), self.partitions);
+        let log = fs::File::create(dirs::root().join(format!("producer-{topic}.log"))).expect("a log file");
         move || {
             let producer: ThreadedProducer<Context> =
-                ThreadedProducer::from_config_and_context(&config, Context(acked)).expect("a producer");
+                ThreadedProducer::from_config_and_context(&config, Context(acked, log)).expect("a producer");
             for number in 0..MOST {
                 if stop.load(Ordering::Relaxed) {
                     break;

@@ -5,9 +5,10 @@ use super::broker::{Broker, Kind};
 use super::wire::{Wire, topic_name};
 use super::zookeeper::ZooKeeper;
 use super::{PATIENCE, poll, wait_for};
+use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::metadata_response::MetadataResponsePartition;
-use kafka_protocol::messages::{CreateTopicsRequest, MetadataResponse};
+use kafka_protocol::messages::{AlterPartitionReassignmentsRequest, BrokerId, CreateTopicsRequest, MetadataResponse};
 use kafka_protocol::protocol::StrBytes;
 use std::collections::BTreeMap;
 use std::fs;
@@ -102,6 +103,27 @@ impl Several {
             }
         });
         self.wait_in_sync(topic, partitions as usize, 3);
+    }
+
+    /// Has the controller give partitions of a topic other replicas; does not wait for them.
+    pub fn reassign(&self, topic: &str, wanted: impl Iterator<Item = (i32, Vec<i32>)>) {
+        let partitions = wanted.map(|(partition, replicas)| {
+            let replicas = replicas.into_iter().map(BrokerId).collect();
+            ReassignablePartition::default().with_partition_index(partition).with_replicas(Some(replicas))
+        });
+        let topic = ReassignableTopic::default().with_name(topic_name(topic)).with_partitions(partitions.collect());
+        let request = AlterPartitionReassignmentsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+        wait_for("the reassignment to be taken", PATIENCE, || {
+            let controller = self.controller()?;
+            let mut wire = Wire::connect(&self.brokers[controller as usize - 1].address()).ok()?;
+            let answer = wire.try_call(0, &request).ok()?;
+            let mut codes = answer.responses.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+            match codes.find(|code| *code != 0).unwrap_or(answer.error_code) {
+                0 => Some(()),
+                41 | 7 => None, // the controller moved
+                code => panic!("reassigning: {code} {:?}", answer.error_message),
+            }
+        });
     }
 
     /// Waits until every partition has a leader and `replicas` replicas in sync, as every running broker sees it.
