@@ -213,6 +213,7 @@ impl Server {
         manager.start_isr_changes(Arc::new(replication::IsrSender(Arc::new(channel))), &control);
         let mut tasks = background::start(&config, &manager, &control);
         let epochs = Arc::clone(manager.broker_epochs());
+        tasks.push(control.spawn(replication::keep_lease(zk.clone(), Arc::clone(&manager))));
         tasks.push(control.spawn(replication::watch_broker_epochs(zk.clone(), epochs)));
         tasks.push(control.spawn(config_changes.run()));
         tasks.push(control.spawn(Arc::clone(&registration).keep()));

@@ -239,6 +239,12 @@ impl Leadership {
         self.followers.iter().filter(|f| counts(f)).map(|f| f.log_end_offset).fold(log_end, Offset::min)
     }
 
+    /// Whether everyone else who could be elected has fetched from this leader since `since`, in ms since 1970: whoever
+    /// leads by now does so no more. With nobody else in sync nobody else can be elected.
+    pub fn is_followed(&self, since: i64) -> bool {
+        self.followers.iter().filter(|f| self.in_maximal_isr(f.broker)).all(|f| f.last_fetch_ms >= since)
+    }
+
     /// Whether acks=all may be accepted with `min.insync.replicas`; a topic of fewer replicas is content with all of them.
     pub fn has_min_isr(&self, min_isr: i32) -> bool {
         self.isr.len() >= usize::try_from(min_isr).unwrap_or(0).min(self.replicas.len())

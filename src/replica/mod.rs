@@ -7,6 +7,7 @@ pub mod fetch_session;
 pub mod fetcher;
 pub mod isr;
 pub mod leadership;
+pub mod lease;
 pub mod manager;
 pub mod metadata_cache;
 pub mod partition;

@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 use super::fetch_session::FetchTarget;
 use super::isr::{IsrEligibility, IsrProposal};
 use super::leadership::{Change, Leadership, Role};
+use super::lease::Lease;
 use super::throttle::ReplicationThrottle;
 use crate::base::clock::Clock;
 use crate::base::error::ErrorCode;
@@ -116,6 +117,8 @@ pub struct PartitionContext {
     pub eligible: Arc<dyn IsrEligibility>,
     /// How fast throttled replicas may be fetched.
     pub throttle: Arc<ReplicationThrottle>,
+    /// Whether what the controller said last surely holds.
+    pub lease: Arc<Lease>,
 }
 
 /// One partition. Shared by all requests.
@@ -127,6 +130,7 @@ pub struct Partition {
     clock: Arc<dyn Clock>,
     eligible: Arc<dyn IsrEligibility>,
     throttle: Arc<ReplicationThrottle>,
+    lease: Arc<Lease>,
     min_isr: AtomicI32,
     /// When a client's records were last refused because this broker does not lead, in ms since 1970.
     refused_ms: AtomicI64,
@@ -157,6 +161,7 @@ impl Partition {
             clock: Arc::clone(&context.clock),
             eligible: Arc::clone(&context.eligible),
             throttle: Arc::clone(&context.throttle),
+            lease: Arc::clone(&context.lease),
             min_isr: AtomicI32::new(1),
             refused_ms: AtomicI64::new(i64::MIN),
             state: RwLock::new(state),
@@ -307,6 +312,9 @@ impl Partition {
         if expected_epoch != LeaderEpoch::NONE && expected_epoch != state.leadership.leader_epoch {
             return Err(refused(ErrorCode::NotLeaderOrFollower));
         }
+        if !self.surely_leads(&state.leadership, now_ms) {
+            return Err(refused(ErrorCode::NotLeaderOrFollower));
+        }
         if required_acks == -1 && !state.leadership.has_min_isr(self.min_isr.load(Ordering::Relaxed)) {
             return Err(refused(ErrorCode::NotEnoughReplicas));
         }
@@ -319,6 +327,12 @@ impl Partition {
         let events = if advanced { Event::LOG_END.and(Event::HIGH_WATERMARK) } else { Event::LOG_END };
         self.waiters.wake(events, i64::try_from(info.size).unwrap_or(i64::MAX));
         Ok(Appended { info, committed })
+    }
+
+    /// Whether nobody else can have been made leader without this broker knowing.
+    fn surely_leads(&self, leadership: &Leadership, now_ms: i64) -> bool {
+        self.lease.holds(self.clock.monotonic_ms())
+            || leadership.is_followed(now_ms.saturating_sub(self.lease.fetched_within_ms()))
     }
 
     /// A producer that keeps several requests under way sent the next ones before it could know that the first was refused

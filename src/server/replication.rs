@@ -93,6 +93,28 @@ impl AlterPartitionSender for IsrSender {
     }
 }
 
+/// Extends the broker's lease for as long as its registration is seen to hold, for ever.
+pub async fn keep_lease(zk: ZkClient, manager: Arc<ReplicaManager>) {
+    let path = broker_ids::path(manager.broker_id());
+    loop {
+        let timeout = zk.session_timeout().unwrap_or(REREAD_BACKOFF);
+        let begun_ms = manager.clock().monotonic_ms();
+        // The leader of the ensemble is asked: a server that is cut off from it would still answer reads.
+        let seen = async {
+            zk.sync(&path).await?;
+            zk.exists(&path).await
+        };
+        if let Ok(Ok(Some(stat))) = tokio::time::timeout(timeout / 3, seen).await
+            && BrokerEpoch(stat.czxid) == manager.broker_epoch()
+        {
+            // ZooKeeper ends the session no sooner than its time-out after this. A third of it is for clocks that differ.
+            let safe_ms = i64::try_from((timeout * 2 / 3).as_millis()).unwrap_or(i64::MAX);
+            manager.lease().extend(begun_ms.saturating_add(safe_ms));
+        }
+        tokio::time::sleep(timeout / 6).await;
+    }
+}
+
 /// Keeps `epochs` as the registrations in ZooKeeper are, for ever.
 pub async fn watch_broker_epochs(zk: ZkClient, epochs: Arc<BrokerEpochs>) {
     let changed = Arc::new(Notify::new());

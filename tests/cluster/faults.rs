@@ -3,8 +3,10 @@
 
 use crate::support::broker::Kind;
 use crate::support::load::Load;
-use crate::support::several::Several;
-use crate::support::wait_for;
+use crate::support::several::{Several, metadata_of};
+use crate::support::wire::{batch, produce_request};
+use crate::support::{PATIENCE, wait_for};
+use kafka_protocol::messages::ProduceRequest;
 use std::time::Duration;
 
 const PARTITIONS: i32 = 6;
@@ -43,7 +45,7 @@ fn brokers_are_killed_one_after_the_other() {
 fn the_controller_is_killed() {
     let (mut cluster, load) = three(1);
     for _ in 0..2 {
-        let controller = wait_for("a controller", crate::support::PATIENCE, || cluster.controller());
+        let controller = wait_for("a controller", PATIENCE, || cluster.controller());
         cluster.broker(controller).kill();
         load.wait_progress("without the controller", 50);
         cluster.broker(controller).start();
@@ -64,10 +66,37 @@ fn brokers_stop_in_order_one_after_the_other() {
     finish(&cluster, load);
 }
 
+/// Whoever was deposed without knowing takes no write, not even one with acks=1: it would be cut off its log.
+#[test]
+fn a_leader_that_was_frozen_for_longer_than_its_session_takes_no_write() {
+    let mut cluster = Several::start(&[Kind::under_test(); 3], 1, |broker| {
+        broker.set("zookeeper.session.timeout.ms", SESSION_MS);
+    });
+    cluster.create_topic("t", 1, &[]);
+    let leader = cluster.leader("t", 0);
+    let broker = cluster.broker(leader);
+    let mut wire = broker.wire();
+    assert_eq!(wire.append("t", 0, "before"), 0);
+    broker.process().signal(libc::SIGSTOP);
+    assert!(cluster.zookeeper.gone_within(&format!("/brokers/ids/{leader}"), Duration::from_secs(30)));
+    let next = wait_for("another leader", PATIENCE, || {
+        let others = (1..).zip(&cluster.brokers).filter(|(id, _)| *id != leader);
+        let said = others.filter_map(|(_, broker)| metadata_of(broker, &["t"])).next()?;
+        Some(said.topics[0].partitions[0].leader_id.0).filter(|id| *id >= 0 && *id != leader)
+    });
+    wire.send(9, &produce_request("t", 0, 1, batch(&["lost"]))).expect("the socket takes it");
+    cluster.broker(leader).process().signal(libc::SIGCONT);
+    let answer = wire.receive::<ProduceRequest>(9).expect("an answer");
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, 6, "NOT_LEADER_OR_FOLLOWER");
+    assert_eq!(cluster.broker(next).wire().append("t", 0, "after"), 1);
+    cluster.wait_in_sync("t", 1, 3);
+    cluster.wait_same_logs("t", 1);
+}
+
 #[test]
 fn brokers_are_frozen_for_longer_than_their_session() {
     let (mut cluster, load) = three(1);
-    let controller = wait_for("a controller", crate::support::PATIENCE, || cluster.controller());
+    let controller = wait_for("a controller", PATIENCE, || cluster.controller());
     let other = controller % 3 + 1;
     for id in [controller, other] {
         cluster.broker(id).process().signal(libc::SIGSTOP);

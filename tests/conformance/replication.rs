@@ -99,6 +99,21 @@ async fn too_few_in_sync_are_refused() {
     assert_eq!(error(broker.call(9, &produce_request("a", 0, 1, batch(1))).await), ErrorCode::None);
 }
 
+/// Without its lease a leader cannot know that nobody else was elected, unless whoever could be still follows it.
+#[tokio::test]
+async fn without_a_lease_only_a_leader_that_is_followed_takes_writes() {
+    let broker = Broker::start().await;
+    broker.topic_with("a", 1, ME, 0, &[ME, 2], &[ME, 2]).await;
+    broker.topic_with("alone", 1, ME, 0, &[ME, 2], &[ME]).await;
+    let send = async |topic: &str| error(broker.call(9, &produce_request(topic, 0, 1, batch(1))).await);
+    assert_eq!(send("a").await, ErrorCode::None);
+    broker.context.replica_manager.lease().extend(0);
+    assert_eq!(send("a").await, ErrorCode::NotLeaderOrFollower, "with acks=1, too");
+    assert_eq!(send("alone").await, ErrorCode::None, "nobody else can have been elected");
+    assert_eq!(fetched(&broker, 2, 1).await.0, ErrorCode::None);
+    assert_eq!(send("a").await, ErrorCode::None, "followed");
+}
+
 #[tokio::test]
 async fn strangers_do_not_follow() {
     let broker = Broker::start().await;

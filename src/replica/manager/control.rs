@@ -61,6 +61,7 @@ impl ReplicaManager {
             }
             results
         });
+        self.lease.told(BrokerEpoch(request.broker_epoch));
         drop(newest);
         leader_and_isr_response(&assignments, &results, version)
     }

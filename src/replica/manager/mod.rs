@@ -27,6 +27,7 @@ pub use produce::{AppendResult, Pending};
 use super::alter_partition::AlterPartitionQueue;
 use super::broker_epochs::{BrokerEpochs, LiveBrokers};
 use super::fetcher::FetcherManager;
+use super::lease::Lease;
 use super::metadata_cache::MetadataCache;
 use super::partition::{Partition, PartitionContext};
 use super::selector::ReplicaSelector;
@@ -37,6 +38,9 @@ use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, TopicId, TopicPartition};
 use crate::config::broker::BrokerConfig;
 use crate::log::manager::LogManager;
+
+/// How much later than its wait a follower's next fetch may come, in milliseconds.
+const FETCH_SLACK_MS: i64 = 1_500;
 
 /// What a partition became on this broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +80,7 @@ pub struct ReplicaManager {
     metadata: Arc<MetadataCache>,
     configs: Arc<TopicConfigs>,
     throttle: Arc<ReplicationThrottle>,
+    lease: Arc<Lease>,
     broker_epoch: Arc<AtomicI64>,
     broker_epochs: Arc<BrokerEpochs>,
     fetchers: OnceLock<FetcherManager>,
@@ -104,6 +109,8 @@ impl ReplicaManager {
         let broker_epochs = Arc::new(BrokerEpochs::new());
         let eligible = LiveBrokers { metadata: Arc::clone(&metadata), epochs: Arc::clone(&broker_epochs) };
         let configs = Arc::new(TopicConfigs::new(config.clone(), source));
+        // A follower that finds nothing new asks again after this wait.
+        let lease = Arc::new(Lease::new(i64::from(config.replica_fetch_wait_max_ms) + FETCH_SLACK_MS));
         let throttle = Arc::new(ReplicationThrottle::new(broker_id, config, Arc::clone(&configs)));
         Self {
             me: broker_id,
@@ -114,6 +121,7 @@ impl ReplicaManager {
                 clock: Arc::clone(&clock),
                 eligible: Arc::new(eligible),
                 throttle: Arc::clone(&throttle),
+                lease: Arc::clone(&lease),
             },
             fetch_max_bytes: config.fetch_max_bytes,
             selector: ReplicaSelector::of(config.replica_selector_class.as_deref()),
@@ -122,6 +130,7 @@ impl ReplicaManager {
             metadata,
             configs,
             throttle,
+            lease,
             broker_epoch: Arc::new(AtomicI64::new(BrokerEpoch::NONE.get())),
             broker_epochs,
             fetchers: OnceLock::new(),
@@ -146,12 +155,18 @@ impl ReplicaManager {
 
     /// Sets the epoch of this broker's registration; older control requests are refused from now on (KIP-380).
     pub fn set_broker_epoch(&self, epoch: BrokerEpoch) {
+        self.lease.registered(epoch);
         self.broker_epoch.store(epoch.get(), Ordering::SeqCst);
     }
 
     /// The epoch of this broker's registration, -1 before it.
     pub fn broker_epoch(&self) -> BrokerEpoch {
         load_epoch(&self.broker_epoch)
+    }
+
+    /// Whether what the controller said last surely holds.
+    pub fn lease(&self) -> &Arc<Lease> {
+        &self.lease
     }
 
     /// What is known of the cluster.
