@@ -57,6 +57,7 @@ missing_packages() {
   have node || echo nodejs
   have npm || echo npm
   have strace || echo strace
+  have ip || [ -e /usr/sbin/ip ] || echo iproute2
   have python3 || echo python3
   have cc && have c++ && have make || echo build-essential
   have pkg-config || echo pkg-config

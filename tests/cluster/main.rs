@@ -7,6 +7,7 @@ mod support;
 
 mod control_plane;
 mod crash;
+mod cut_off;
 mod deaths;
 mod disks;
 mod faults;

@@ -1,6 +1,7 @@
 //! Broker processes: barnabas itself, or a JVM broker in ZooKeeper mode as the reference.
 
 use super::dirs::TestDir;
+use super::netns::Place;
 use super::process::Process;
 use super::wire::Wire;
 use super::{PATIENCE, free_port, jvm, wait_for};
@@ -34,6 +35,7 @@ impl Kind {
 /// What a broker is started with; its port and folders stay the same over restarts and changes of [`Kind`].
 pub struct Broker {
     pub kind: Kind,
+    pub host: String,
     pub port: u16,
     /// Command words that start the broker's command, e.g. strace and its options.
     pub wrapper: Vec<String>,
@@ -71,13 +73,31 @@ impl Broker {
         ] {
             config.insert(key.to_owned(), value);
         }
-        Broker { kind, port, wrapper: Vec::new(), env: Vec::new(), dir, config, process: None, starts: 0 }
+        Broker {
+            kind,
+            host: "127.0.0.1".to_owned(),
+            port,
+            wrapper: Vec::new(),
+            env: Vec::new(),
+            dir,
+            config,
+            process: None,
+            starts: 0,
+        }
     }
 
     /// Sets a configuration key for the next start.
     pub fn set(&mut self, key: &str, value: impl ToString) -> &mut Broker {
         self.config.insert(key.to_owned(), value.to_string());
         self
+    }
+
+    /// Moves it to another place for the next start.
+    pub fn move_to(&mut self, place: Place) -> &mut Broker {
+        self.wrapper = place.wrapper;
+        self.host = place.host;
+        let listeners = format!("PLAINTEXT://{}", self.address());
+        self.set("listeners", listeners)
     }
 
     /// A broker folder's first log dir.
@@ -96,7 +116,7 @@ impl Broker {
     }
 
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     /// Starts and waits until it serves.

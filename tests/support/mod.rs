@@ -1,5 +1,6 @@
 //! What the integration tests share: real ZooKeeper servers, brokers (barnabas or a JVM one), client programs, and a
-//! bare wire client. Everything listens on 127.0.0.1, lives in a temporary folder and ends with the test process.
+//! bare wire client. Everything listens on 127.0.0.1 or in namespaces of the
+//! tests' own, lives in a temporary folder and ends with the test process.
 //! Waiting is always for a condition with a deadline.
 #![allow(dead_code)]
 
@@ -10,6 +11,7 @@ pub mod cluster;
 pub mod dirs;
 pub mod jvm;
 pub mod load;
+pub mod netns;
 pub mod process;
 pub mod records;
 pub mod several;

@@ -37,15 +37,19 @@ const CONFIG: [(&str, &str); 9] = [
 impl Several {
     /// One broker of each kind, started together; `adjust` sets configuration before.
     pub fn start(kinds: &[Kind], ensemble: usize, adjust: impl Fn(&mut Broker)) -> Several {
-        let zookeeper = ZooKeeper::start(ensemble);
+        Several::around(ZooKeeper::start(ensemble), kinds, |_, broker| adjust(broker))
+    }
+
+    /// As [`Several::start`] around an ensemble that runs; `adjust` is told each broker's id too.
+    pub fn around(zookeeper: ZooKeeper, kinds: &[Kind], adjust: impl Fn(i32, &mut Broker)) -> Several {
         let connect = zookeeper.connect();
         let mut brokers: Vec<Broker> =
             kinds.iter().zip(1..).map(|(kind, id)| Broker::with_id(*kind, id, &connect)).collect();
-        for broker in &mut brokers {
+        for (broker, id) in brokers.iter_mut().zip(1..) {
             for (key, value) in CONFIG {
                 broker.set(key, value);
             }
-            adjust(broker);
+            adjust(id, broker);
             broker.launch();
         }
         for broker in &mut brokers {

@@ -17,7 +17,7 @@ use kafka_protocol::records::{
     Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
 use std::io::{self, Error, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// What a partition answers while it has no leader here yet: unknown, leader not available, not leader.
@@ -39,7 +39,14 @@ pub struct Fetched {
 impl Wire {
     /// Connects with time-outs of 20 s.
     pub fn connect(address: &str) -> io::Result<Wire> {
-        let stream = TcpStream::connect(address)?;
+        let mut stream = Err(Error::other("no address"));
+        for one in address.to_socket_addrs()? {
+            stream = TcpStream::connect_timeout(&one, Duration::from_secs(20));
+            if stream.is_ok() {
+                break;
+            }
+        }
+        let stream = stream?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         stream.set_write_timeout(Some(Duration::from_secs(20)))?;

@@ -1,6 +1,7 @@
 //! Real Apache ZooKeeper servers: from the `zookeeper` package, or from `ZOOKEEPER_HOME`.
 
 use super::dirs::TestDir;
+use super::netns::Place;
 use super::process::Process;
 use super::{PATIENCE, free_port, poll, wait_for};
 use std::fs;
@@ -17,10 +18,17 @@ pub struct ZooKeeper {
 
 struct Member {
     id: usize,
+    place: Place,
     client_port: u16,
     peer_port: u16,
     election_port: u16,
     process: Option<Process>,
+}
+
+impl Member {
+    fn address(&self) -> String {
+        format!("{}:{}", self.place.host, self.client_port)
+    }
 }
 
 fn classpath() -> String {
@@ -37,8 +45,15 @@ impl ZooKeeper {
 
     /// Starts `size` servers and waits until all of them serve.
     pub fn start(size: usize) -> ZooKeeper {
-        let member = |id| Member {
+        ZooKeeper::start_at(&vec![Place::loopback(); size])
+    }
+
+    /// As [`ZooKeeper::start`], one server in each of these places.
+    pub fn start_at(places: &[Place]) -> ZooKeeper {
+        let size = places.len();
+        let member = |id: usize| Member {
             id,
+            place: places[id - 1].clone(),
             client_port: free_port(),
             peer_port: free_port(),
             election_port: free_port(),
@@ -57,7 +72,7 @@ impl ZooKeeper {
 
     /// `host:port,...` of all members, as `zookeeper.connect` takes it.
     pub fn connect(&self) -> String {
-        self.members.iter().map(|m| format!("127.0.0.1:{}", m.client_port)).collect::<Vec<_>>().join(",")
+        self.members.iter().map(|m| m.address()).collect::<Vec<_>>().join(",")
     }
 
     fn write_config(&self, index: usize) {
@@ -67,15 +82,16 @@ impl ZooKeeper {
         fs::write(dir.join("data/myid"), member.id.to_string()).expect("myid");
         // Short ticks, so that sessions of one second can be asked for.
         let mut text = format!(
-            "tickTime=500\ninitLimit=40\nsyncLimit=20\nmaxSessionTimeout=60000\nmaxClientCnxns=0\n\
+            "tickTime=500\ninitLimit=40\nsyncLimit=10\nmaxSessionTimeout=60000\nmaxClientCnxns=0\n\
              admin.enableServer=false\n4lw.commands.whitelist=*\n\
-             clientPortAddress=127.0.0.1\nclientPort={}\ndataDir={}\n",
+             clientPortAddress={}\nclientPort={}\ndataDir={}\n",
+            member.place.host,
             member.client_port,
             dir.join("data").display()
         );
         if self.members.len() > 1 {
             for m in &self.members {
-                text += &format!("server.{}=127.0.0.1:{}:{}\n", m.id, m.peer_port, m.election_port);
+                text += &format!("server.{}={}:{}:{}\n", m.id, m.place.host, m.peer_port, m.election_port);
             }
         }
         fs::write(dir.join("zoo.cfg"), text).expect("zoo.cfg");
@@ -83,8 +99,9 @@ impl ZooKeeper {
 
     fn launch(&mut self, index: usize) {
         let dir = self.dir.join(&format!("server-{}", self.members[index].id));
-        let mut command = Command::new("java");
-        command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
+        let words = self.members[index].place.wrapper.iter().cloned().chain(["java".to_owned()]).collect::<Vec<_>>();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
         command.args(["-Dzookeeper.forceSync=no", "-Dzookeeper.preAllocSize=1024"]);
         command.args(["-cp", &classpath(), "org.apache.zookeeper.server.quorum.QuorumPeerMain"]);
         command.arg(dir.join("zoo.cfg"));
@@ -92,11 +109,11 @@ impl ZooKeeper {
     }
 
     fn wait_serving(&mut self, index: usize) {
-        let port = self.members[index].client_port;
+        let address = self.members[index].address();
         let process = self.members[index].process.as_mut().expect("started");
         wait_for("ZooKeeper to serve", PATIENCE, || {
             assert!(process.ended().is_none(), "ZooKeeper ended:\n{}", process.log_tail());
-            four_letters(port, "srvr").filter(|text| text.contains("Mode: "))
+            four_letters(&address, "srvr").filter(|text| text.contains("Mode: "))
         });
     }
 
@@ -116,7 +133,7 @@ impl ZooKeeper {
         wait_for("an ensemble leader", PATIENCE, || {
             self.members
                 .iter()
-                .position(|m| four_letters(m.client_port, "srvr").is_some_and(|text| text.contains("Mode: leader")))
+                .position(|m| four_letters(&m.address(), "srvr").is_some_and(|text| text.contains("Mode: leader")))
         })
     }
 
@@ -171,8 +188,8 @@ impl ZooKeeper {
     }
 }
 
-fn four_letters(port: u16, word: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+fn four_letters(address: &str, word: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     stream.write_all(word.as_bytes()).ok()?;
     let mut text = String::new();
