@@ -15,7 +15,7 @@ use super::wire::Wire;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long ZooKeeper keeps the registration of a broker that was killed.
-const SESSION_MS: u64 = 6000;
+pub const SESSION_MS: u64 = 6000;
 
 /// Which broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,10 +53,15 @@ pub struct ZooKeeper {
 
 impl ZooKeeper {
     pub fn start(dir: &Path) -> Result<Self> {
+        Self::with_tick(dir, 2000)
+    }
+
+    /// Sessions end at its next tick, so that is how precise their ends are.
+    pub fn with_tick(dir: &Path, tick_ms: u64) -> Result<Self> {
         let port = free_port()?;
         fs::create_dir_all(dir)?;
         let config = format!(
-            "tickTime=2000\nmaxClientCnxns=0\nadmin.enableServer=false\n4lw.commands.whitelist=*\n\
+            "tickTime={tick_ms}\nmaxClientCnxns=0\nadmin.enableServer=false\n4lw.commands.whitelist=*\n\
              clientPortAddress=127.0.0.1\nclientPort={port}\ndataDir={}\n",
             dir.join("data").display()
         );
@@ -77,9 +82,9 @@ impl ZooKeeper {
         Ok(Self { _process: process, port })
     }
 
-    /// Waits until no broker is registered under `chroot` any more.
-    pub fn wait_unregistered(&self, chroot: &str) -> Result<()> {
-        let path = format!("/{chroot}/brokers/ids/0");
+    /// Waits until broker `id` is not registered under `chroot` any more.
+    pub fn wait_unregistered(&self, chroot: &str, id: i32) -> Result<()> {
+        let path = format!("/{chroot}/brokers/ids/{id}");
         wait_for("the session's end", PATIENCE, || {
             Ok(four_letters(self.port, "dump").filter(|text| !text.contains(&path)))
         })?;
@@ -99,6 +104,7 @@ fn four_letters(port: u16, word: &str) -> Option<String> {
 /// A broker with a folder and a port of its own, which it keeps over restarts.
 pub struct Broker {
     pub kind: Kind,
+    pub id: i32,
     pub port: u16,
     /// Its part of ZooKeeper, which no other broker has used: what that remembers would be created again.
     pub chroot: String,
@@ -109,8 +115,17 @@ pub struct Broker {
 impl Broker {
     /// Writes its configuration; does not start it. What was in the folder is removed.
     pub fn new(kind: Kind, dir: &Path, zookeeper: &ZooKeeper) -> Result<Self> {
+        Self::with_id(kind, dir, zookeeper, &Self::fresh_chroot(kind), 0)
+    }
+
+    /// A part of ZooKeeper that nobody has used.
+    pub fn fresh_chroot(kind: Kind) -> String {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let chroot = format!("{}-{}", kind.name(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        format!("{}-{}", kind.name(), NUMBER.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// As [`Self::new`], one of several brokers in the same part of ZooKeeper.
+    pub fn with_id(kind: Kind, dir: &Path, zookeeper: &ZooKeeper, chroot: &str, id: i32) -> Result<Self> {
         let port = free_port()?;
         if dir.exists() {
             fs::remove_dir_all(dir)?;
@@ -118,7 +133,7 @@ impl Broker {
         fs::create_dir_all(dir)?;
         // As in the original's config/server.properties, except for the addresses and the times marked.
         let config = format!(
-            "broker.id=0\nlisteners=PLAINTEXT://127.0.0.1:{port}\n\
+            "broker.id={id}\nlisteners=PLAINTEXT://127.0.0.1:{port}\n\
              num.network.threads=3\nnum.io.threads=8\n\
              socket.send.buffer.bytes=102400\nsocket.receive.buffer.bytes=102400\n\
              socket.request.max.bytes=104857600\n\
@@ -132,7 +147,7 @@ impl Broker {
         );
         fs::write(dir.join("server.properties"), config)?;
         fs::write(dir.join("log4j.properties"), LOG4J)?;
-        Ok(Self { kind, port, chroot, dir: dir.into(), process: None })
+        Ok(Self { kind, id, port, chroot: chroot.to_owned(), dir: dir.into(), process: None })
     }
 
     fn command(&self) -> Result<Command> {

@@ -4,6 +4,7 @@
 //! plain sockets with requests encoded beforehand, so that the brokers are what is measured.
 
 mod brokers;
+mod failover;
 mod latency;
 mod limit;
 mod partitions;
@@ -31,6 +32,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("start", start),
     ("partitions", many_partitions),
     ("idle", idle),
+    ("failover", failovers),
 ];
 
 type Scenario = fn(&Bench) -> Result<Vec<Row>>;
@@ -321,6 +323,25 @@ fn idle(bench: &Bench) -> Result<Vec<Row>> {
         broker.stop()?;
     }
     Ok(vec![kib.row(21, None)])
+}
+
+/// Write gaps of a cluster of three when one of its brokers goes; the worst of the rounds.
+fn failovers(bench: &Bench) -> Result<Vec<Row>> {
+    // Neither broker can be sooner than ZooKeeper, which ends sessions at its ticks.
+    let zookeeper = ZooKeeper::with_tick(&bench.dir.join("zookeeper-failover"), 500)?;
+    let mut worst: [[Vec<f64>; 2]; failover::CASES.len()] = Default::default();
+    for round in 0..bench.rounds {
+        for &kind in &bench.kinds {
+            let dir = bench.dir.join(format!("{}-failover-{round}", kind.name()));
+            let gaps = failover::run(kind, &dir, &zookeeper)?;
+            for (worst, gap) in worst.iter_mut().zip(gaps) {
+                let worst = &mut worst[usize::from(kind == Kind::Barnabas)];
+                *worst = vec![worst.first().map_or(gap, |before: &f64| before.max(gap))];
+            }
+        }
+    }
+    let rows = worst.iter().enumerate().map(|(case, [kafka, barnabas])| row(22 + case, None, kafka, barnabas));
+    Ok(rows.collect())
 }
 
 struct Arguments {

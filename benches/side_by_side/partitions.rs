@@ -47,7 +47,7 @@ pub fn run(kind: Kind, dir: &Path, zookeeper: &ZooKeeper, count: i32, total: usi
     // A little in each partition, so that the times are the broker's and not those of the disk.
     write(&broker, &topics, 0)?;
     let stop = broker.stop()?.as_secs_f64();
-    zookeeper.wait_unregistered(&broker.chroot)?;
+    zookeeper.wait_unregistered(&broker.chroot, broker.id)?;
     let readable = |wire: &mut Wire| all_readable(wire, &topics);
     let restart = broker.start_until("all data to be readable", readable)?.as_secs_f64();
     // Something to check after the kill.
@@ -55,7 +55,7 @@ pub fn run(kind: Kind, dir: &Path, zookeeper: &ZooKeeper, count: i32, total: usi
     broker.kill()?;
     if kind == Kind::Kafka {
         // It would give up at its predecessor's registration.
-        zookeeper.wait_unregistered(&broker.chroot)?;
+        zookeeper.wait_unregistered(&broker.chroot, broker.id)?;
     }
     let restart_after_kill = broker.start_until("all data to be readable", readable)?.as_secs_f64();
     write(&broker, &topics, total)?;

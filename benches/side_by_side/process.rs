@@ -64,6 +64,11 @@ impl Process {
         Ok(begun.elapsed())
     }
 
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        Ok(kill(Pid::from_raw(self.child.id() as i32), Signal::try_from(signal)?)?)
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;

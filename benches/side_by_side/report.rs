@@ -46,6 +46,11 @@ const ORDER: &[(&str, &str)] = &[
     ("the same after kill -9, 1,000 partitions, s", "0.4"),
     ("the same after kill -9, 4,000 partitions, s", "0.7"),
     ("an idle connection, KiB", "4"),
+    ("300 partitions x3, longest write gap when a leader stops cleanly, s", "0.5"),
+    ("the same when a leader is killed (-9), s", "6.5"),
+    ("the same when the controller is killed (-9), s", "7"),
+    ("the same when a leader falls silent (SIGSTOP), s", "6.5"),
+    ("the same when the controller falls silent (SIGSTOP), s", "7"),
 ];
 
 /// A row from the figures of both brokers; the ratio is that of their first figures.

@@ -21,7 +21,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, Str
 pub const PRODUCE: i16 = 7;
 pub const FETCH: i16 = 11;
 const METADATA: i16 = 7;
-const CREATE_TOPICS: i16 = 4;
+pub const CREATE_TOPICS: i16 = 4;
 const DELETE_TOPICS: i16 = 3;
 /// Bytes of a batch before its records.
 const BATCH_HEADER: usize = 61;
