@@ -107,9 +107,12 @@ fn a_leader_that_is_killed_is_replaced_before_its_session_ends() {
 fn a_controller_that_is_killed_is_replaced_before_its_session_ends() {
     let mut three = Three::start();
     three.create("t", &[1, 2]);
+    three.create("followed", &[2, 1, 3]);
     three.broker(1).kill();
     let took = three.wait_led(2, "t", 2);
     println!("killed controller: others lead after {} ms", took.as_millis());
+    // Nor does acks=all wait for it where it followed.
+    three.broker(2).wire().append("followed", 0, "a record");
     assert!(took < SOON && three.is_registered(1), "after {took:?}");
     assert!(three.is_controller(2) || three.is_controller(3));
     assert_eq!(three.zookeeper.read("/controller_epoch").as_deref(), Some("2"));

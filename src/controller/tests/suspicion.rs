@@ -47,7 +47,7 @@ async fn no_unclean_election_follows_from_a_suspicion() {
 async fn a_suspected_controller_is_replaced_at_once_and_knows_it() {
     let (cluster, [one, two, three]) = Cluster::of_three().await;
     cluster.create_led("t", 20, &[1, 2, 3]).await;
-    cluster.create_led("followed", 1, &[2, 1]).await;
+    cluster.create_led("followed", 1, &[2, 1, 3]).await;
     cluster.brokers.set_dead(1, true);
     eventually("another controller", async || two.handle.is_active() || three.handle.is_active()).await;
     // Its session lives on, and so does its registration.
@@ -57,7 +57,7 @@ async fn a_suspected_controller_is_replaced_at_once_and_knows_it() {
     eventually("other leaders", async || cluster.leader("t", 19).await == Some(2)).await;
     assert_eq!(cluster.isr("t", 0).await, [2, 3]);
     // Writes to what it followed would wait for it otherwise.
-    eventually("one less in sync", async || cluster.isr("followed", 0).await == [2]).await;
+    eventually("one less in sync", async || cluster.isr("followed", 0).await == [2, 3]).await;
     assert_eq!(cluster.leader("followed", 0).await, Some(2));
     assert!(two.handle.is_active() != three.handle.is_active(), "one of them");
 }
