@@ -179,6 +179,7 @@ run_tests() {
   [ "$status" = 0 ] || [ "$bad" != 0 ] || bad=1
   passed=$((passed + ok))
   failed=$((failed + bad))
+  grep -o 'SKIPPED .*' "$logs/$name.log" || true
   if [ "$bad" = 0 ]; then
     say "$name: $ok passed ($((SECONDS - start)) s)"
     return

@@ -37,6 +37,8 @@ const RETRY: Duration = Duration::from_millis(50);
 const SILENCE: Duration = Duration::from_millis(500);
 /// How long a broker may take to answer Metadata before another is asked.
 const METADATA_PATIENCE: Duration = Duration::from_millis(500);
+/// What a broker may wait for replicas, so that partitions that have to wait do not hold up the others of a request.
+const ACKS_TIMEOUT_MS: i32 = 500;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Writes go on for so long after the last trouble before the figure is taken.
 const CALM: Duration = Duration::from_secs(4);
@@ -319,7 +321,7 @@ fn write(wire: &mut Wire, record: &Bytes, led: &[i32]) -> Result<Vec<i32>> {
     let data = |number: &i32| PartitionProduceData::default().with_index(*number).with_records(Some(record.clone()));
     let topic =
         TopicProduceData::default().with_name(wire::name(TOPIC)).with_partition_data(led.iter().map(data).collect());
-    let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![topic]);
+    let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(ACKS_TIMEOUT_MS).with_topic_data(vec![topic]);
     let response = wire.call(&request, wire::PRODUCE)?;
     let answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
     Ok(answers.filter(|answer| answer.error_code == 0).map(|answer| answer.index).collect())

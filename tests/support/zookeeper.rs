@@ -82,7 +82,7 @@ impl ZooKeeper {
         fs::write(dir.join("data/myid"), member.id.to_string()).expect("myid");
         // Short ticks, so that sessions of one second can be asked for.
         let mut text = format!(
-            "tickTime=500\ninitLimit=40\nsyncLimit=10\nmaxSessionTimeout=60000\nmaxClientCnxns=0\n\
+            "tickTime=500\ninitLimit=40\nsyncLimit=20\nmaxSessionTimeout=60000\nmaxClientCnxns=0\n\
              admin.enableServer=false\n4lw.commands.whitelist=*\n\
              clientPortAddress={}\nclientPort={}\ndataDir={}\n",
             member.place.host,
