@@ -30,7 +30,7 @@ const TOPIC: &str = "failover";
 const ELECT_LEADERS: i16 = 1;
 const PREFERRED: i8 = 0;
 /// Pause of a lane between two requests.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(50);
 /// Pause before Metadata is asked for again while something is wrong.
 const RETRY: Duration = Duration::from_millis(50);
 /// A partition without a write for so long is looked after.
@@ -144,6 +144,8 @@ impl<'a> Cluster<'a> {
         let it = usize::try_from(self.metadata()?.controller_id.0)?;
         let victim = if controller { it } else { (it + 1) % BROKERS as usize };
         let writers = self.writers.as_ref().context("writers")?;
+        // All three share one disk here: what others left to be written shall not hold up their appends.
+        nix::unistd::sync();
         writers.wait_calm(CALM)?;
         writers.begin();
         let broker = &mut self.brokers[victim];
