@@ -233,6 +233,7 @@ impl Server {
             replica_manager: manager,
             producer_ids: ProducerIds::new(Arc::new(ZkBlocks::new(zk.clone(), broker_id))),
             groups,
+            loggers: logging::loggers(),
         });
         let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&context)));
         let control_plane = control_plane::thread(&context.config)?;

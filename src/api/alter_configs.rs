@@ -1,7 +1,7 @@
 //! AlterConfigs (33), v0–2, and IncrementalAlterConfigs (44), v0–1: configs of topics and brokers, checked against THE
 //! tables and written to ZooKeeper, whence all brokers take them (KIP-133, KIP-226, KIP-339; `ZkAdminManager`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse as IncrementalResponse;
@@ -10,9 +10,9 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::describe_configs::{BROKER, TOPIC};
+use super::describe_configs::{BROKER, BROKER_LOGGER, TOPIC};
 use super::topic_changes::text;
-use super::{Call, Context};
+use super::{Call, Context, broker_loggers};
 use crate::admin::AdminError;
 use crate::admin::configs::{self, Change, Configs};
 use crate::base::error::ErrorCode;
@@ -118,8 +118,11 @@ impl<'a> Repeated<'a> {
 fn changes<'a>(
     wanted: impl Iterator<Item = (&'a str, i8, Option<&'a StrBytes>)>,
 ) -> Result<Vec<(String, Change)>, AdminError> {
-    let (mut changes, mut without_value) = (Vec::new(), Vec::new());
+    let (mut changes, mut without_value, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     for (name, operation, value) in wanted {
+        if !seen.insert(name) {
+            return Err(invalid("Error due to duplicate config keys"));
+        }
         let change = match (operation, value) {
             (DELETE, _) => Change::Delete,
             (SET | APPEND | SUBTRACT, None) => {
@@ -136,7 +139,7 @@ fn changes<'a>(
     if without_value.is_empty() {
         Ok(changes)
     } else {
-        Err(invalid(format!("Null value not supported for : {}", without_value.join(","))))
+        Err(invalid(format!("Null value not supported for : {}", without_value.join(", "))))
     }
 }
 
@@ -155,9 +158,12 @@ impl Alteration<'_> {
         match self.kind {
             TOPIC => self.alter_topic(changes).await,
             BROKER => self.alter_broker(changes).await,
-            other => Err(invalid(format!(
-                "Configs can be altered for topics and brokers, but the resource type is {other}."
-            ))),
+            // As in Kafka levels are only ever changed one by one, never replaced.
+            BROKER_LOGGER if !self.from_nothing => {
+                let ctx = self.ctx;
+                broker_loggers::alter(&ctx.loggers, ctx.broker_id, self.name, changes, self.validate_only)
+            }
+            other => Err(invalid(format!("Unknown resource type {other}"))),
         }
     }
 
@@ -203,7 +209,7 @@ impl Alteration<'_> {
         match self.name.parse::<i32>() {
             Ok(id) if id == self.ctx.broker_id.get() => Ok(own),
             Ok(_) => Err(invalid(format!("Unexpected broker id, expected {own}, but received {}", self.name.as_str()))),
-            Err(_) => Err(invalid(format!("Broker id must be an integer, but it is: {}", self.name.as_str()))),
+            Err(_) => Err(invalid(format!("Node id must be an integer, but it is: {}", self.name.as_str()))),
         }
     }
 

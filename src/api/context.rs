@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use crate::base::clock::Clock;
 use crate::base::error::ErrorCode;
 use crate::base::ids::BrokerId;
+use crate::base::loggers::Loggers;
 use crate::config::broker::BrokerConfig;
 use crate::controller::ControllerHandle;
 use crate::coordinator::group::coordinator::GroupCoordinator;
@@ -39,6 +40,8 @@ pub struct Context {
     pub producer_ids: ProducerIds,
     /// Consumer groups and their offsets.
     pub groups: Arc<GroupCoordinator>,
+    /// The levels of the broker's log.
+    pub loggers: Arc<Loggers>,
 }
 
 impl Context {

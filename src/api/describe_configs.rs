@@ -11,7 +11,7 @@ use kafka_protocol::messages::describe_configs_response::{
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Call, Context};
+use super::{Call, Context, broker_loggers};
 use crate::base::error::ErrorCode;
 use crate::base::topic_names;
 use crate::config::describe::{Dynamic, Entry, broker_entries, cluster_entries, topic_entries};
@@ -21,7 +21,8 @@ use crate::zk::znodes::configs::{self, DEFAULT_ENTITY, EntityType};
 pub(super) const TOPIC: i8 = 2;
 /// `ConfigResource.Type` of a broker, or of all without a name.
 pub(super) const BROKER: i8 = 4;
-const BROKER_LOGGER: i8 = 8;
+/// `ConfigResource.Type` of a broker's loggers.
+pub(super) const BROKER_LOGGER: i8 = 8;
 
 /// How long ZooKeeper may take; a client would give up later.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,7 +40,7 @@ pub async fn handle(ctx: &Context, call: &Call, request: DescribeConfigsRequest)
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
         results.push(match asked.describe(resource, &mut dynamic).await {
-            Ok(entries) => result.with_configs(asked.shown(resource, entries)),
+            Ok(configs) => result.with_configs(only_wanted(resource, configs)),
             Err((code, message)) => {
                 result.with_error_code(code.code()).with_error_message(message.map(StrBytes::from_string))
             }
@@ -59,7 +60,7 @@ impl Asked<'_> {
         &self,
         resource: &DescribeConfigsResource,
         dynamic: &mut Option<Dynamic>,
-    ) -> Result<Vec<Entry>, Refusal> {
+    ) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
         let name = resource.resource_name.as_str();
         let config = &self.ctx.config;
         match resource.resource_type {
@@ -70,19 +71,19 @@ impl Asked<'_> {
                     return Err((unknown, Some(unknown.message().to_owned())));
                 }
                 let overrides = self.read(EntityType::Topics, name).await?;
-                Ok(topic_entries(config, self.dynamic(dynamic).await?, &overrides))
+                Ok(self.results(&topic_entries(config, self.dynamic(dynamic).await?, &overrides)))
             }
-            BROKER if name.is_empty() => Ok(cluster_entries(config, self.dynamic(dynamic).await?)),
+            BROKER if name.is_empty() => Ok(self.results(&cluster_entries(config, self.dynamic(dynamic).await?))),
             BROKER => {
-                self.expect_own_id(name, " or empty string")?;
-                Ok(broker_entries(config, self.dynamic(dynamic).await?))
+                self.expect_own_id(name, " or empty string,")?;
+                Ok(self.results(&broker_entries(config, self.dynamic(dynamic).await?)))
             }
             BROKER_LOGGER if name.is_empty() => {
                 Err((ErrorCode::InvalidRequest, Some("Broker id must not be empty".to_owned())))
             }
             BROKER_LOGGER => {
                 self.expect_own_id(name, "")?;
-                Ok(Vec::new())
+                Ok(broker_loggers::describe(&self.ctx.loggers, self.version))
             }
             other => Err((ErrorCode::InvalidRequest, Some(format!("Unsupported resource type: {other}")))),
         }
@@ -90,10 +91,11 @@ impl Asked<'_> {
 
     fn expect_own_id(&self, name: &str, or: &str) -> Result<(), Refusal> {
         let own = self.ctx.broker_id;
-        if name.trim().parse() == Ok(own.get()) {
-            return Ok(());
-        }
-        let message = format!("Unexpected broker id, expected {own}{or}, but received {name}");
+        let message = match name.parse::<i32>() {
+            Ok(id) if id == own.get() => return Ok(()),
+            Ok(_) => format!("Unexpected broker id, expected {own}{or} but received {name}"),
+            Err(_) => format!("Broker id must be an integer, but it is: {name}"),
+        };
         Err((ErrorCode::InvalidRequest, Some(message)))
     }
 
@@ -121,11 +123,8 @@ impl Asked<'_> {
         }
     }
 
-    /// The keys that were asked for; all if none were named.
-    fn shown(&self, resource: &DescribeConfigsResource, entries: Vec<Entry>) -> Vec<DescribeConfigsResourceResult> {
-        let wanted = resource.configuration_keys.as_deref().unwrap_or_default();
-        let is_wanted = |entry: &&Entry| wanted.is_empty() || wanted.iter().any(|key| key.as_str() == entry.name);
-        entries.iter().filter(is_wanted).map(|entry| self.result(entry)).collect()
+    fn results(&self, entries: &[Entry]) -> Vec<DescribeConfigsResourceResult> {
+        entries.iter().map(|entry| self.result(entry)).collect()
     }
 
     fn result(&self, entry: &Entry) -> DescribeConfigsResourceResult {
@@ -155,4 +154,14 @@ impl Asked<'_> {
         }
         result
     }
+}
+
+/// The keys that were asked for; all if none were named.
+fn only_wanted(
+    resource: &DescribeConfigsResource,
+    mut configs: Vec<DescribeConfigsResourceResult>,
+) -> Vec<DescribeConfigsResourceResult> {
+    let wanted = resource.configuration_keys.as_deref().unwrap_or_default();
+    configs.retain(|config| wanted.is_empty() || wanted.contains(&config.name));
+    configs
 }

@@ -3,6 +3,7 @@
 //! handler knows a socket or a file.
 
 mod auto_create;
+mod broker_loggers;
 mod call;
 mod context;
 mod dispatcher;

@@ -125,6 +125,7 @@ impl Broker {
             fetch_sessions: FetchSessions::new(slots),
             producer_ids: ProducerIds::new(Arc::new(Blocks(AtomicI64::new(0)))),
             groups,
+            loggers: Arc::default(),
         });
         let connection = Arc::new(ConnectionInfo {
             id: "test".into(),

@@ -247,3 +247,112 @@ fn leaders_are_elected_on_kafkas_brokers() {
     let mine = mine.stdout.replace("already elected for partitions led-0", "already elected for partitions ");
     assert_eq!(sorted(&mine), sorted(&original.stdout));
 }
+
+/// The error codes, messages and shapes of requests that concern loggers.
+fn about_loggers(broker: &Broker) -> Vec<String> {
+    use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+    use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+    use kafka_protocol::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
+    use kafka_protocol::protocol::StrBytes;
+
+    let text = |text: &str| StrBytes::from_string(text.to_owned());
+    let mut wire = broker.wire();
+    let mut told = Vec::new();
+    for (name, logger, operation, level) in [
+        ("0", "no.such", 0, Some("INFO")),
+        ("0", "no.such", 1, None),
+        ("0", "root", 0, Some("LOUD")),
+        ("0", "root", 0, Some("info")),
+        ("0", "root", 0, Some("OFF")),
+        ("0", "root", 0, None),
+        ("0", "root", 1, None),
+        ("0", "root", 2, Some("INFO")),
+        ("0", "root", 3, Some("INFO")),
+        ("x", "root", 0, Some("INFO")),
+        ("", "root", 0, Some("INFO")),
+        ("0", "root", 0, Some("WARN")),
+    ] {
+        let config = AlterableConfig::default()
+            .with_name(text(logger))
+            .with_config_operation(operation)
+            .with_value(level.map(text));
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(8)
+            .with_resource_name(text(name))
+            .with_configs(vec![config]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        told.push(format!("{:?}", wire.call(1, &request)));
+    }
+    for (version, name, logger) in [
+        (0, "0", "root"),
+        (1, "0", "root"),
+        (4, "0", "root"),
+        (4, "0", "no.such"),
+        (4, "", "root"),
+        (4, "7", "root"),
+        (4, "x", "root"),
+    ] {
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(8)
+            .with_resource_name(text(name))
+            .with_configuration_keys(Some(vec![text(logger)]));
+        let request = DescribeConfigsRequest::default()
+            .with_resources(vec![resource])
+            .with_include_synonyms(version > 0)
+            .with_include_documentation(version > 2);
+        told.push(format!("{:?}", wire.call(version, &request)));
+    }
+    told
+}
+
+#[test]
+fn loggers_are_shown_and_changed_as_kafka_does() {
+    let (_zookeeper, jvm) = jvm_cluster(1);
+    let cluster = Cluster::start(Kind::under_test());
+    let ours_says = about_loggers(&cluster.broker);
+    for (mine, original) in ours_says.iter().zip(about_loggers(&jvm[0])) {
+        assert_eq!(*mine, original);
+    }
+    // Kafka's tool with our broker, and both with Kafka's.
+    cluster.broker.wire().create_topic("logged", 1, &[]);
+    let at = cluster.broker.address();
+    let set = "--alter --entity-type broker-loggers --entity-name 0 --add-config barnabas.log=DEBUG,root=INFO";
+    for line in [set, "--alter --broker-logger 0 --delete-config barnabas.zk"] {
+        same(NEW, "kafka-configs", &format!("{line} --bootstrap-server {at}"));
+    }
+    for line in ["--describe --broker-logger 0", "--describe --entity-type broker-loggers --entity-name 0 --all"] {
+        let line = format!("{line} --bootstrap-server {at}");
+        // A logger may come between the two.
+        wait_for("both tools to show the same", LIMIT, || {
+            let (mine, original) = (ours("kafka-configs", &line, ""), theirs(NEW, "kafka-configs", &line));
+            (mine.stdout == original.stdout && mine.status.success()).then_some(())
+        });
+    }
+    let described = tool("kafka-configs", &format!("--describe --broker-logger 0 --bootstrap-server {at}"), "");
+    assert!(described.contains("\n  barnabas.log.manager=DEBUG sensitive=false synonyms={}\n"), "{described}");
+    for line in [
+        "--alter --broker-logger 0 --add-config no.such=INFO,root=INFO",
+        "--alter --broker-logger 0 --delete-config no.such",
+        "--alter --broker-logger x --add-config root=INFO",
+        "--alter --entity-type broker-loggers --add-config root=INFO",
+        "--describe --entity-type broker-loggers",
+    ] {
+        let line = format!("{line} --bootstrap-server {}", jvm[0].address());
+        let (mine, original) = (ours("kafka-configs", &line, ""), theirs(NEW, "kafka-configs", &line));
+        assert!(!mine.status.success() && !original.status.success(), "{line}");
+        // Without what its client logs.
+        let said = original.stderr.lines().rfind(|line| !line.contains(" INFO ")).unwrap_or_default();
+        assert!(!said.is_empty() && mine.stderr.contains(said), "{line}: {} instead of {said}", mine.stderr);
+    }
+    let line = format!(
+        "--alter --broker-logger 0 --add-config kafka.controller.KafkaController=TRACE --bootstrap-server {}",
+        jvm[0].address()
+    );
+    same(NEW, "kafka-configs", &line);
+    let line = format!("--describe --broker-logger 0 --bootstrap-server {}", jvm[0].address());
+    let of_controller =
+        |text: &str| text.lines().find(|line| line.contains(" kafka.controller.KafkaController=")).map(str::to_owned);
+    let mine = of_controller(&ours("kafka-configs", &line, "").stdout);
+    assert_eq!(mine.as_deref(), Some("  kafka.controller.KafkaController=TRACE sensitive=false synonyms={}"));
+    assert_eq!(mine, of_controller(&theirs(NEW, "kafka-configs", &line).stdout));
+}

@@ -33,7 +33,8 @@ pub fn tool(name: &str, line: &str, input: &str) -> String {
 /// Both print the same on standard output and end alike. Kafka's later lines, after an error, are stack traces.
 pub fn same(version: &str, name: &str, line: &str) {
     let (mine, original) = (ours(name, line, ""), theirs(version, name, line));
-    assert_eq!(mine.status.success(), original.status.success(), "{name} {line}: {}", mine.stdout);
+    let said = format!("{} beside {}{}", mine.stdout, original.stdout, original.stderr);
+    assert_eq!(mine.status.success(), original.status.success(), "{name} {line}: {said}");
     let lines = |text: &str| text.trim_end().lines().map(str::to_owned).collect::<Vec<_>>();
     let (mine, mut original) = (lines(&mine.stdout), lines(&original.stdout));
     if original.iter().any(|line| line.starts_with("Error while executing")) {

@@ -146,6 +146,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<()> {
         replica_manager: Arc::clone(&manager),
         producer_ids: ProducerIds::new(Arc::new(ZkBlocks::new(zk.clone(), me))),
         groups,
+        loggers: Arc::default(),
     });
     let _ = setup.up.send(View { manager: Arc::clone(&manager), controller, zk });
     serve(setup, manager, Arc::new(Dispatcher::new(context))).await;

@@ -14,6 +14,7 @@ use crate::cli::properties;
 /// `ConfigResource.Type`.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
 /// `AlterConfigOp.OpType`.
 const SET: i8 = 0;
 const DELETE: i8 = 1;
@@ -33,10 +34,10 @@ fn resource_name(entity: &Entity) -> &str {
     }
 }
 
-/// Whom to ask: a broker's own configs only that broker knows.
+/// Whom to ask: a broker's own configs and loggers only that broker knows.
 async fn node(cluster: &mut Cluster, kind: Kind, entity: &Entity) -> anyhow::Result<std::rc::Rc<Node>> {
     match (kind, entity) {
-        (Kind::Brokers, Entity::Named(id)) => cluster.broker(id.parse()?).await,
+        (Kind::Brokers | Kind::BrokerLoggers, Entity::Named(id)) => cluster.broker(id.parse()?).await,
         _ => Ok(cluster.any()),
     }
 }
@@ -44,9 +45,15 @@ async fn node(cluster: &mut Cluster, kind: Kind, entity: &Entity) -> anyhow::Res
 async fn alter(cluster: &mut Cluster, wanted: &Wanted) -> anyhow::Result<()> {
     let known = entries(cluster, wanted.kind, &wanted.entity, false).await?;
     let is_known = |name: &String| known.iter().any(|entry| entry.name.as_str() == name);
-    let unknown: Vec<&str> = wanted.delete.iter().filter(|name| !is_known(name)).map(String::as_str).collect();
+    // A logger that does not exist cannot be given a level either.
+    let (what, added) = match wanted.kind {
+        Kind::BrokerLoggers => ("broker logger", Some(wanted.add.keys())),
+        Kind::Topics | Kind::Brokers => ("config", None),
+    };
+    let named = wanted.delete.iter().chain(added.into_iter().flatten());
+    let unknown: Vec<&str> = named.filter(|name| !is_known(name)).map(String::as_str).collect();
     if !unknown.is_empty() {
-        bail!("Invalid config(s): {}", unknown.join(","));
+        bail!("Invalid {what}(s): {}", unknown.join(","));
     }
     let config = |name: &String, operation: i8, value: Option<&String>| {
         AlterableConfig::default()
@@ -79,6 +86,7 @@ fn resource_type(kind: Kind) -> i8 {
     match kind {
         Kind::Topics => TOPIC,
         Kind::Brokers => BROKER,
+        Kind::BrokerLoggers => BROKER_LOGGER,
     }
 }
 
@@ -138,6 +146,7 @@ async fn entries(
         (Kind::Topics, _) => Source::Topic,
         (Kind::Brokers, Entity::Named(_)) => Source::Broker,
         (Kind::Brokers, _) => Source::Cluster,
+        (Kind::BrokerLoggers, _) => Source::Logger,
     };
     result.configs.retain(|entry| all || entry.config_source == source as i8);
     result.configs.sort_by(|a, b| a.name.cmp(&b.name));
@@ -150,6 +159,7 @@ enum Source {
     Topic = 1,
     Broker = 2,
     Cluster = 3,
+    Logger = 6,
 }
 
 /// `ConfigEntry.ConfigSource` as Java names it.

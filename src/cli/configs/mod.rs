@@ -1,4 +1,4 @@
-//! `kafka-configs.sh`: shows and changes the configs of topics and brokers. Speaks like 3.9's tool, with `--zookeeper` like
+//! `kafka-configs.sh`: shows and changes the configs of topics and brokers, and the levels of brokers' logs. Speaks like 3.9's tool, with `--zookeeper` like
 //! 2.8's.
 
 mod bootstrap;
@@ -14,7 +14,7 @@ use super::cluster;
 use super::properties::{self, Properties};
 use super::usage::Given;
 
-/// Add, remove or show configs of topics and brokers.
+/// Add, remove or show configs of topics and brokers, and the levels of brokers' logs.
 #[derive(Parser, Debug, Default)]
 #[command(name = "kafka-configs", infer_long_args = true)]
 struct Options {
@@ -36,7 +36,7 @@ struct Options {
     /// Show those too that nobody has set
     #[arg(long)]
     all: bool,
-    /// What to look at: topics or brokers
+    /// What to look at: topics, brokers or broker-loggers
     #[arg(long)]
     entity_type: Option<String>,
     /// The topic's name or the broker's id
@@ -60,6 +60,9 @@ struct Options {
     /// The broker: the same as --entity-type brokers --entity-name ID
     #[arg(long)]
     broker: Option<String>,
+    /// The broker whose loggers are meant: the same as --entity-type broker-loggers --entity-name ID
+    #[arg(long)]
+    broker_logger: Option<String>,
     /// The default of all brokers: the same as --entity-type brokers --entity-default
     #[arg(long)]
     broker_defaults: bool,
@@ -73,6 +76,7 @@ struct Options {
 enum Kind {
     Topics,
     Brokers,
+    BrokerLoggers,
 }
 
 impl Kind {
@@ -80,6 +84,7 @@ impl Kind {
         match self {
             Self::Topics => "topics",
             Self::Brokers => "brokers",
+            Self::BrokerLoggers => "broker-loggers",
         }
     }
 
@@ -87,6 +92,7 @@ impl Kind {
         match self {
             Self::Topics => "topic",
             Self::Brokers => "broker",
+            Self::BrokerLoggers => "broker-logger",
         }
     }
 }
@@ -152,6 +158,7 @@ impl Options {
         let short = [
             self.topic.as_ref().map(|name| (Kind::Topics, Entity::Named(name.clone()))),
             self.broker.as_ref().map(|name| (Kind::Brokers, Entity::Named(name.clone()))),
+            self.broker_logger.as_ref().map(|name| (Kind::BrokerLoggers, Entity::Named(name.clone()))),
             self.broker_defaults.then_some((Kind::Brokers, Entity::Default)),
         ];
         let mut short = short.into_iter().flatten();
@@ -160,20 +167,27 @@ impl Options {
             (Some(_), _) if long => {
                 bail!("--entity-{{type,name,default}} should not be used in conjunction with specific entity flags")
             }
-            (Some(_), Some(_)) => bail!("Only one of --topic, --broker and --broker-defaults can be specified"),
+            (Some(_), Some(_)) => {
+                bail!("Only one of --topic, --broker, --broker-logger and --broker-defaults can be specified")
+            }
             (Some(one), None) => return Ok(one),
             (None, _) => {}
         }
         let kind = match self.entity_type.as_deref() {
             Some("topics") => Kind::Topics,
             Some("brokers") => Kind::Brokers,
-            Some(other) => bail!("Invalid entity type {other}, the entity type must be one of topics, brokers"),
+            Some("broker-loggers") => Kind::BrokerLoggers,
+            Some(other) => {
+                bail!("Invalid entity type {other}, the entity type must be one of topics, brokers, broker-loggers")
+            }
             None => bail!("At least one entity type must be specified"),
         };
         let entity = match (&self.entity_name, self.entity_default) {
             (Some(_), true) => bail!("Only one of --entity-name and --entity-default can be specified"),
             (Some(name), false) => Entity::Named(name.clone()),
             (None, true) if kind == Kind::Topics => bail!("Topics have no default of their own: see --broker-defaults"),
+            // Loggers have no default either; that a name is missing is said below.
+            (None, true) if kind == Kind::BrokerLoggers => Entity::All,
             (None, true) => Entity::Default,
             (None, false) => Entity::All,
         };
@@ -195,13 +209,17 @@ impl Options {
         given.exclude("alter", &["all"])?;
         given.exclude("zookeeper", &["all"])?;
         given.exclude("add-config", &["add-config-file"])?;
-        if let (Kind::Brokers, Entity::Named(name)) = (wanted.kind, &wanted.entity)
+        let kind = wanted.kind.plural();
+        if let (Kind::Brokers | Kind::BrokerLoggers, Entity::Named(name)) = (wanted.kind, &wanted.entity)
             && name.parse::<i32>().is_err()
         {
-            bail!("The entity name for brokers must be a valid integer broker id, found: {name}");
+            bail!("The entity name for {kind} must be a valid integer broker id, but it is: {name}");
+        }
+        if self.describe && wanted.kind == Kind::BrokerLoggers && wanted.entity == Entity::All {
+            bail!("an entity name must be specified with --describe of {kind}");
         }
         if self.alter && wanted.entity == Entity::All {
-            bail!("an entity name must be specified with --alter of {}", wanted.kind.plural());
+            bail!("an entity name must be specified with --alter of {kind}");
         }
         if self.alter && wanted.add.is_empty() && wanted.delete.is_empty() {
             bail!("At least one of --add-config, --add-config-file, or --delete-config must be specified with --alter");
@@ -267,6 +285,8 @@ mod tests {
         let long = wanted("--alter --entity-type topics --entity-name t --delete-config a,b").expect("valid");
         assert_eq!(long, wanted("--alter --topic t --delete-config a --delete-config b").expect("valid"));
         assert_eq!((long.entity, long.delete.len()), (Entity::Named("t".to_owned()), 2));
+        let long = wanted("--describe --entity-type broker-loggers --entity-name 1").expect("valid");
+        assert_eq!(long, wanted("--describe --broker-logger 1").expect("valid"));
     }
 
     #[test]
@@ -278,7 +298,20 @@ mod tests {
             ("--describe --topic t --broker 1", "Only one of"),
             ("--describe --topic t --entity-type topics", "should not be used"),
             ("--describe --topic t --add-config a=1", "add-config"),
-            ("--describe --broker x", "must be a valid integer broker id, found: x"),
+            ("--describe --broker x", "must be a valid integer broker id, but it is: x"),
+            (
+                "--describe --broker-logger x",
+                "The entity name for broker-loggers must be a valid integer broker id, but it is: x",
+            ),
+            (
+                "--describe --entity-type broker-loggers",
+                "an entity name must be specified with --describe of broker-loggers",
+            ),
+            (
+                "--alter --entity-type broker-loggers --entity-default --add-config root=INFO",
+                "an entity name must be specified with --alter of broker-loggers",
+            ),
+            ("--describe --broker 1 --broker-logger 1", "Only one of"),
             ("--alter --topic t", "At least one of --add-config"),
             (
                 "--alter --entity-type topics --add-config a=1",

@@ -32,19 +32,20 @@ pub(super) async fn execute(connect: &str, options: &Options, wanted: &Wanted) -
     done
 }
 
-fn entity_type(kind: Kind) -> EntityType {
+/// Whose configs stand in ZooKeeper.
+fn entity_type(kind: Kind) -> anyhow::Result<EntityType> {
     match kind {
-        Kind::Topics => EntityType::Topics,
-        Kind::Brokers => EntityType::Brokers,
+        Kind::Topics => Ok(EntityType::Topics),
+        Kind::Brokers => Ok(EntityType::Brokers),
+        Kind::BrokerLoggers => {
+            bail!("--bootstrap-server must be specified for {}: only the broker itself knows them", kind.plural())
+        }
     }
 }
 
 /// The node's name, and how the original writes the entity.
-fn named(kind: Kind, entity: &Entity) -> (String, String) {
-    let what = match kind {
-        Kind::Topics => "topic",
-        Kind::Brokers => "brokers",
-    };
+fn named(kind: EntityType, entity: &Entity) -> (String, String) {
+    let what = if kind == EntityType::Topics { "topic" } else { "brokers" };
     match entity {
         Entity::Named(name) => (name.clone(), format!("{what} '{name}'")),
         Entity::Default | Entity::All => (DEFAULT_ENTITY.to_owned(), format!("default {what}")),
@@ -52,14 +53,15 @@ fn named(kind: Kind, entity: &Entity) -> (String, String) {
 }
 
 async fn alter(zk: &ZkClient, wanted: &Wanted) -> anyhow::Result<()> {
-    let (name, shown) = named(wanted.kind, &wanted.entity);
-    match wanted.kind {
-        Kind::Topics if zk.exists(&topics::path(&name)).await?.is_none() => bail!("Topic '{name}' does not exist."),
-        Kind::Topics => {}
-        Kind::Brokers => only_without_broker(zk, wanted).await?,
+    let kind = entity_type(wanted.kind)?;
+    let (name, shown) = named(kind, &wanted.entity);
+    if kind == EntityType::Brokers {
+        only_without_broker(zk, wanted).await?;
+    } else if zk.exists(&topics::path(&name)).await?.is_none() {
+        bail!("Topic '{name}' does not exist.");
     }
-    let change = |before: &Configs| changed(before, wanted);
-    configs::alter(zk, entity_type(wanted.kind), &name, false, change).await?;
+    let change = |before: &Configs| changed(before, kind, wanted);
+    configs::alter(zk, kind, &name, false, change).await?;
     println!("Completed updating config for entity: {shown}.");
     Ok(())
 }
@@ -85,7 +87,7 @@ async fn only_without_broker(zk: &ZkClient, wanted: &Wanted) -> anyhow::Result<(
     Ok(())
 }
 
-fn changed(before: &Configs, wanted: &Wanted) -> Result<Configs, AdminError> {
+fn changed(before: &Configs, kind: EntityType, wanted: &Wanted) -> Result<Configs, AdminError> {
     let refused = |error: crate::config::ConfigError| AdminError::new(ErrorCode::InvalidConfig, error.to_string());
     let unknown: Vec<&str> =
         wanted.delete.iter().map(String::as_str).filter(|name| !before.contains_key(*name)).collect();
@@ -95,20 +97,21 @@ fn changed(before: &Configs, wanted: &Wanted) -> Result<Configs, AdminError> {
     let mut after = before.clone();
     after.extend(wanted.add.clone());
     wanted.delete.iter().for_each(|name| drop(after.remove(name)));
-    match wanted.kind {
-        Kind::Topics => drop(TopicConfig::validate(&BrokerConfig::default(), &after).map_err(refused)?),
-        Kind::Brokers => wanted.add.iter().try_for_each(|(name, text)| dynamic::check(name, text)).map_err(refused)?,
+    if kind == EntityType::Topics {
+        TopicConfig::validate(&BrokerConfig::default(), &after).map_err(refused)?;
+    } else {
+        wanted.add.iter().try_for_each(|(name, text)| dynamic::check(name, text)).map_err(refused)?;
     }
     Ok(after)
 }
 
 async fn describe(zk: &ZkClient, wanted: &Wanted) -> anyhow::Result<()> {
-    let kind = entity_type(wanted.kind);
+    let kind = entity_type(wanted.kind)?;
     let entities = match &wanted.entity {
         Entity::All => {
-            let folder = match wanted.kind {
-                Kind::Topics => topics::PATH.to_owned(),
-                Kind::Brokers => format!("/config/{}", kind.folder()),
+            let folder = match kind {
+                EntityType::Topics => topics::PATH.to_owned(),
+                _ => format!("/config/{}", kind.folder()),
             };
             let mut names = zk.children(&folder).await?;
             names.sort_unstable();
@@ -118,7 +121,7 @@ async fn describe(zk: &ZkClient, wanted: &Wanted) -> anyhow::Result<()> {
         one => vec![one.clone()],
     };
     for entity in entities {
-        let (name, shown) = named(wanted.kind, &entity);
+        let (name, shown) = named(kind, &entity);
         let found: BTreeMap<String, String> = configs::read(zk, kind, &name).await?.configs;
         let pairs: Vec<String> = found.iter().map(|(name, value)| format!("{name}={value}")).collect();
         println!("Configs for {shown} are {}", pairs.join(","));
@@ -161,6 +164,7 @@ mod tests {
             ("--alter --topic t --add-config retention.ms=x", "retention.ms=x is not valid"),
             ("--alter --topic u --add-config retention.ms=1", "Topic 'u' does not exist."),
             ("--alter --broker 3 --add-config log.dirs=/x", "log.dirs cannot be changed"),
+            ("--describe --broker-logger 3", "--bootstrap-server must be specified for broker-loggers"),
         ] {
             let error = tool(&zk, line).await.expect_err(line).to_string();
             assert!(error.contains(said), "{line}: {error}");
