@@ -19,6 +19,7 @@ mod control_plane;
 mod controlled_shutdown;
 pub mod controller_channel;
 mod failures;
+mod live_config;
 pub mod logging;
 mod parts;
 pub mod replication;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use parking_lot::Mutex;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -143,7 +145,8 @@ async fn give_up(logs: Arc<LogManager>, zk: Option<ZkClient>) {
 pub struct Server {
     context: Arc<Context>,
     sockets: SocketServer,
-    threads: NetworkThreads,
+    /// Locked while their number changes.
+    threads: Arc<Mutex<NetworkThreads>>,
     control_plane: Option<NetworkThreads>,
     zk: ZkClient,
     /// Dropped last: connections of fetchers live on them.
@@ -188,22 +191,24 @@ impl Server {
         let manager = Arc::new(ReplicaManager::new(broker_id, &config, Arc::clone(&clock), Arc::clone(&logs), source));
         let brokers =
             broker_configs::BrokerConfigs::new(zk.clone(), broker_id, Arc::clone(&manager), sockets.quotas().clone());
-        let config_changes = config_changes::ConfigChanges::new(zk.clone(), Arc::clone(&manager), brokers);
+        let mut config_changes = config_changes::ConfigChanges::new(zk.clone(), Arc::clone(&manager), brokers);
         config_changes.load_all().await.context("the configurations cannot be read from ZooKeeper")?;
         let group_log = Arc::new(ReplicaLog::new(Arc::clone(&manager)));
         let groups = GroupCoordinator::new(settings::groups(&config), group_log, Arc::clone(&clock), control.clone());
         manager.set_listener(Box::new(upward::Upward::new(Arc::clone(&groups))));
         let none_left = failures::watch(&logs, &manager, &zk, &control);
 
-        let replication = replication::ReplicationThreads::start(&config)?;
+        // What was set while brokers ran goes before the file from here on.
+        let in_force = manager.configs().broker();
+        let replication = replication::ReplicationThreads::start(&in_force)?;
         replication::start_fetchers(&config, &manager, &replication);
 
-        let info = settings::broker_info(&config, broker_id, &sockets)?;
+        let info = settings::broker_info(&in_force, broker_id, sockets.local_addresses())?;
         let file = parts::session_file(&logs);
         let registration = Arc::new(Registration::new(zk.clone(), info, file, Arc::clone(&clock)));
         manager.set_broker_epoch(registration.register().await?);
         let (controller, controller_task) = controller::start(
-            control_plane::controller_config(&config, broker_id),
+            control_plane::controller_config(&in_force, broker_id),
             zk.clone(),
             registration.epoch(),
             Arc::new(control_plane::ControlChannel::new(&config, Arc::clone(&manager))),
@@ -215,12 +220,21 @@ impl Server {
         let epochs = Arc::clone(manager.broker_epochs());
         tasks.push(control.spawn(replication::keep_lease(zk.clone(), Arc::clone(&manager))));
         tasks.push(control.spawn(replication::watch_broker_epochs(zk.clone(), epochs)));
-        tasks.push(control.spawn(config_changes.run()));
         tasks.push(control.spawn(Arc::clone(&registration).keep()));
         tasks.push(control.spawn(follow_epoch(registration.epoch(), Arc::clone(&manager))));
         tasks.push(control.spawn(Arc::clone(&groups).run()));
-        let threads = NetworkThreads::start("network", parts::positive(config.num_network_threads))
+        let threads = NetworkThreads::start("network", parts::positive(in_force.num_network_threads))
             .context("the system gives no threads")?;
+        let threads = Arc::new(Mutex::new(threads));
+        config_changes.reach(live_config::LiveConfig {
+            manager: Arc::clone(&manager),
+            controller: controller.clone(),
+            registration,
+            addresses: sockets.local_addresses().to_vec(),
+            threads: Arc::clone(&threads),
+            lanes: sockets.lanes().clone(),
+        });
+        tasks.push(control.spawn(config_changes.run()));
         let context = Arc::new(Context {
             broker_id,
             cluster_id,
@@ -239,7 +253,8 @@ impl Server {
         let control_plane = control_plane::thread(&context.config)?;
         let apart =
             control_plane.as_ref().and_then(|(listener, thread)| Some((listener.as_str(), thread.handles().pop()?)));
-        let started = sockets.start_apart(&control, &threads.handles(), apart, dispatcher);
+        let handles = threads.lock().handles();
+        let started = sockets.start_apart(&control, &handles, apart, dispatcher);
         started.context("the listeners cannot be started")?;
         let control_plane = control_plane.map(|(_, thread)| thread);
         Ok(Self { context, sockets, threads, control_plane, zk, replication, tasks, controller_task, none_left })
@@ -280,8 +295,7 @@ impl Server {
         let manager = Arc::clone(&self.context.replica_manager);
         let (threads, control_plane) = (self.threads, self.control_plane);
         let closed = tokio::task::spawn_blocking(move || {
-            let mut threads = threads;
-            threads.stop();
+            threads.lock().stop();
             drop(control_plane);
             manager.log_manager().shutdown(manager.broker_epoch());
         });

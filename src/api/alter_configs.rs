@@ -193,13 +193,16 @@ impl Alteration<'_> {
             let after = self.after(before, changes, dynamic::key)?;
             // What is there already may be another broker version's, and stays.
             let new = after.iter().filter(|(name, text)| before.get(*name) != Some(text));
+            let check = if entity == DEFAULT_ENTITY { dynamic::check_for_all } else { dynamic::check };
             for (name, text) in new {
-                dynamic::check(name, text).map_err(|error| self.refused(&error))?;
+                check(name, text).map_err(|error| self.refused(&error))?;
             }
             let mut all = Dynamic::clone(&self.ctx.replica_manager.configs().dynamic());
             let layer = if entity == DEFAULT_ENTITY { &mut all.cluster } else { &mut all.broker };
             layer.clone_from(&after);
-            self.ctx.config.with_dynamic(&all).map_err(|error| self.refused(&error))?;
+            let then = self.ctx.config.with_dynamic(&all).map_err(|error| self.refused(&error))?;
+            let now = self.ctx.replica_manager.configs().broker();
+            dynamic::check_steps(&now, &then).map_err(|error| self.refused(&error))?;
             Ok(after)
         };
         configs::alter(&self.ctx.zk, EntityType::Brokers, entity, self.validate_only, change).await

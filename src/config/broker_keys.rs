@@ -96,6 +96,7 @@ broker_keys! {
     max_connections_per_ip: i32 = "max.connections.per.ip", Int "2147483647", AtLeast(0), Medium ClusterWide, "Connections from one address.";
     max_connections_per_ip_overrides: String = "max.connections.per.ip.overrides", String "", Any, Medium ClusterWide, "Other limits for some hosts, as host:count pairs, comma separated.";
     max_connections: i32 = "max.connections", Int "2147483647", AtLeast(0), Medium ClusterWide, "Connections on this broker; beyond it new ones wait, except on the inter-broker listener.";
+    max_connection_creation_rate: i32 = "max.connection.creation.rate", Int "2147483647", AtLeast(0), Medium ClusterWide, "New connections a second; beyond it accepting waits.";
     connections_max_idle_ms: i64 = "connections.max.idle.ms", Long "600000", Any, Medium ReadOnly, "A connection that is silent for so long is closed.";
     socket_connection_setup_timeout_ms: i64 = "socket.connection.setup.timeout.ms", Long "10000", Any, Medium ReadOnly NotYet, "How long connecting to another broker may take the first time.";
     socket_connection_setup_timeout_max_ms: i64 = "socket.connection.setup.timeout.max.ms", Long "30000", Any, Medium ReadOnly NotYet, "How far that grows after failures.";

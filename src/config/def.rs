@@ -342,10 +342,12 @@ pub enum ConfigError {
         why: String,
     },
     /// Kafka or Barnabas takes it only at a start.
-    #[error("{key} cannot be changed while the broker runs: set it in server.properties and restart the broker")]
+    #[error("{key} cannot be changed while the broker runs: {why}")]
     NotDynamic {
         /// The key.
         key: String,
+        /// What it waits for.
+        why: String,
     },
     /// There is no such key.
     #[error("{key} is not a {scope} config{}", nearest.as_ref().map(|n| format!("; did you mean {n}?")).unwrap_or_default())]
@@ -391,7 +393,7 @@ impl ConfigError {
             | Self::Missing { key, .. }
             | Self::Conflict { key, .. }
             | Self::Unsupported { key, .. }
-            | Self::NotDynamic { key }
+            | Self::NotDynamic { key, .. }
             | Self::Unknown { key, .. } => Some(key),
             Self::File { .. } => None,
         }

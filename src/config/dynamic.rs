@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::broker::{self, BrokerConfig};
-use super::def::{ConfigError, Importance, KeyDef, Kind, Mode, Support, Valid};
+use super::def::{ConfigError, Importance, KeyDef, Kind, Mode, Support, Valid, Value};
 use super::suggest;
 
 /// What was set in ZooKeeper while brokers run.
@@ -33,6 +33,7 @@ impl Dynamic {
 /// The keys of the broker's table that Kafka lets change while brokers run and that Barnabas acts on at once. The others
 /// that Kafka lets change wait for the next start here, so setting them is refused.
 const TAKES_EFFECT: &[&str] = &[
+    "advertised.listeners",
     "compression.gzip.level",
     "compression.lz4.level",
     "compression.type",
@@ -53,12 +54,37 @@ const TAKES_EFFECT: &[&str] = &[
     "log.roll.ms",
     "log.segment.bytes",
     "log.segment.delete.delay.ms",
+    "max.connection.creation.rate",
     "max.connections",
     "max.connections.per.ip",
     "max.connections.per.ip.overrides",
     "message.max.bytes",
     "min.insync.replicas",
+    "num.network.threads",
+    "num.replica.fetchers",
+    "producer.id.expiration.ms",
+    "unclean.leader.election.enable",
 ];
+
+/// Keys that Kafka lets change while brokers run and that cannot have an effect so here, and why.
+const WAITS: &[(&str, &str)] = &[
+    ("listener.security.protocol.map", AT_START),
+    ("listeners", AT_START),
+    ("log.cleaner.delete.retention.ms", NO_COMPACTION),
+    ("log.cleaner.max.compaction.lag.ms", NO_COMPACTION),
+    ("log.cleaner.min.cleanable.ratio", NO_COMPACTION),
+    ("log.cleaner.min.compaction.lag.ms", NO_COMPACTION),
+    ("log.preallocate", "Barnabas does not preallocate segments yet"),
+    (
+        "num.recovery.threads.per.data.dir",
+        "logs are loaded while ZooKeeper is still being connected; set it in server.properties, it holds from the next start on",
+    ),
+];
+const AT_START: &str = "sockets are opened at a start; set it in server.properties and restart the broker";
+const NO_COMPACTION: &str = "Barnabas does not compact logs yet";
+
+/// Threads that may only become twice as many or half as many at a time (`DynamicThreadPool`, `DataPlaneAcceptor`).
+const IN_STEPS: &[&str] = &["num.network.threads", "num.replica.fetchers"];
 
 /// Bytes a second that throttled followers are served.
 pub const LEADER_RATE: &str = "leader.replication.throttled.rate";
@@ -113,9 +139,60 @@ pub fn check(name: &str, text: &str) -> Result<(), ConfigError> {
         return Err(ConfigError::Unknown { key: name.to_owned(), scope: "broker", nearest });
     };
     if !is_dynamic(name) {
-        return Err(ConfigError::NotDynamic { key: name.to_owned() });
+        return Err(ConfigError::NotDynamic { key: name.to_owned(), why: why_not(def) });
     }
     def.parse(text).map(drop)
+}
+
+fn why_not(def: &KeyDef) -> String {
+    let listed = WAITS.iter().find(|(name, _)| *name == def.name).map(|(_, why)| (*why).to_owned());
+    listed.unwrap_or_else(|| match def.support {
+        Support::Moot(why) => format!("it has no effect in Barnabas, as {why}"),
+        Support::NotYet | Support::Refused => "Barnabas does not act on it yet".to_owned(),
+        Support::Acts => "set it in server.properties and restart the broker".to_owned(),
+    })
+}
+
+/// Checks one key that shall be set for all brokers.
+///
+/// # Errors
+/// As [`check`], and if each broker needs a value of its own.
+pub fn check_for_all(name: &str, text: &str) -> Result<(), ConfigError> {
+    check(name, text)?;
+    match is_per_broker(name) {
+        true => Err(ConfigError::conflict(name, text, "it can only be set for one broker at a time, by its id")),
+        false => Ok(()),
+    }
+}
+
+fn is_per_broker(name: &str) -> bool {
+    key(name).is_some_and(|def| def.mode == Mode::PerBroker)
+}
+
+/// Checks what would come of a change against what holds `now`: how many threads there are changes in steps.
+///
+/// # Errors
+/// [`ConfigError`] if there would be less than half or more than twice as many.
+pub fn check_steps(now: &BrokerConfig, new: &BrokerConfig) -> Result<(), ConfigError> {
+    for name in IN_STEPS {
+        let count = |config: &BrokerConfig| match (config.set_values().get(*name), key(name)) {
+            (Some(text), Some(def)) => def.parse(text).ok(),
+            (None, Some(def)) => Some(def.default_value()),
+            (_, None) => None,
+        };
+        let (Some(Value::Whole(before)), Some(Value::Whole(after))) = (count(now), count(new)) else { continue };
+        let broken = match after {
+            after if after == before => continue,
+            after if after <= 0 => "value should be at least 1".to_owned(),
+            after if after < before / 2 => format!("value should be at least half the current value {before}"),
+            after if after > before * 2 => {
+                format!("value should not be greater than double the current value {before}")
+            }
+            _ => continue,
+        };
+        return Err(ConfigError::conflict(name, after, broken));
+    }
+    Ok(())
 }
 
 impl BrokerConfig {
@@ -125,8 +202,8 @@ impl BrokerConfig {
     /// # Errors
     /// [`ConfigError`] for keys that are at odds with each other.
     pub fn with_dynamic(&self, dynamic: &Dynamic) -> Result<Self, ConfigError> {
-        let layers = [&dynamic.cluster, &dynamic.broker];
-        let set = layers.into_iter().flatten();
+        let for_all = dynamic.cluster.iter().filter(|(name, _)| !is_per_broker(name));
+        let set = for_all.chain(&dynamic.broker);
         let set = set.filter(|(name, text)| broker::key(name).is_some() && check(name, text).is_ok());
         let mut all = self.set_values().clone();
         all.extend(set.map(|(name, text)| (name.clone(), text.clone())));
@@ -150,7 +227,14 @@ mod tests {
         for name in TAKES_EFFECT {
             let def = broker::key(name).unwrap_or_else(|| panic!("{name} is no key"));
             assert_ne!(def.mode, Mode::ReadOnly, "{name}");
+            assert_eq!(def.support, Support::Acts, "{name}");
         }
+        // The rest is refused, each with a reason: what takes effect at a start only must say more than that.
+        let rest = broker::keys().filter(|def| def.mode != Mode::ReadOnly && !is_dynamic(def.name));
+        for def in rest.filter(|def| def.support == Support::Acts) {
+            assert!(WAITS.iter().any(|(name, _)| *name == def.name), "{}", def.name);
+        }
+        assert!(WAITS.iter().all(|(name, _)| !is_dynamic(name)));
     }
 
     #[test]
@@ -166,8 +250,7 @@ mod tests {
 
     #[test]
     fn what_takes_no_effect_is_refused_and_passed_over() {
-        for (name, text) in [("log.dirs", "/x"), ("num.network.threads", "9"), ("log.segment.bytes", "x"), ("no", "1")]
-        {
+        for (name, text) in [("log.dirs", "/x"), ("num.io.threads", "9"), ("log.segment.bytes", "x"), ("no", "1")] {
             assert!(check(name, text).is_err(), "{name}");
             let dynamic = Dynamic { broker: set(&[(name, text)]), cluster: BTreeMap::new() };
             let config = BrokerConfig::default().with_dynamic(&dynamic).expect("valid");
@@ -175,5 +258,39 @@ mod tests {
         }
         assert!(check("log.segment.bytes", "100").is_ok());
         assert!(check(LEADER_RATE, "5").is_ok() && check(LEADER_RATE, "-1").is_err());
+        for (name, text, why) in [
+            ("num.io.threads", "9", "it has no effect in Barnabas, as threads that wait for disks come and go"),
+            ("log.cleaner.threads", "2", "Barnabas does not act on it yet"),
+            ("log.cleaner.min.cleanable.ratio", "0.1", "Barnabas does not compact logs yet"),
+            ("log.dirs", "/x", "set it in server.properties and restart the broker"),
+        ] {
+            let said = check(name, text).expect_err(name).to_string();
+            assert!(said.starts_with(&format!("{name} cannot be changed while the broker runs: {why}")), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_each_broker_needs_for_itself_is_not_set_for_all() {
+        let (key, value) = ("advertised.listeners", "PLAINTEXT://a:1");
+        assert!(check(key, value).is_ok() && check_for_all(key, value).is_err());
+        assert!(check_for_all("log.segment.bytes", "100").is_ok());
+        let advertised = |dynamic: &Dynamic| {
+            BrokerConfig::default().with_dynamic(dynamic).expect("valid").advertised_endpoints()[0].host.clone()
+        };
+        assert_eq!(advertised(&Dynamic { cluster: set(&[(key, value)]), ..Dynamic::default() }), "");
+        assert_eq!(advertised(&Dynamic { broker: set(&[(key, value)]), ..Dynamic::default() }), "a");
+    }
+
+    #[test]
+    fn threads_become_more_or_fewer_in_steps() {
+        let with = |count: &str| BrokerConfig::from_pairs([("num.network.threads", count)]).expect("valid");
+        for (now, new, fits) in
+            [("4", "2", true), ("4", "8", true), ("4", "1", false), ("4", "9", false), ("1", "1", true)]
+        {
+            assert_eq!(check_steps(&with(now), &with(new)).is_ok(), fits, "{now} to {new}");
+        }
+        let fetchers = BrokerConfig::from_pairs([("num.replica.fetchers", "3")]).expect("valid");
+        let said = check_steps(&BrokerConfig::default(), &fetchers).expect_err("one by default").to_string();
+        assert!(said.contains("value should not be greater than double the current value 1"), "{said}");
     }
 }

@@ -37,7 +37,6 @@ pub(super) static KNOWN_KEYS: &[KeyDef] = known_keys! {
     "num.io.threads", Int "8", AtLeast(1), High ClusterWide, Moot("threads that wait for disks come and go as they are needed"), "Threads that may wait for disks at the same time.";
     "queued.max.requests", Int "500", AtLeast(1), High ReadOnly, Moot("requests are handled as they are read, so that none queue"), "Requests that may wait or run at one time before reading from connections pauses.";
     "background.threads", Int "10", AtLeast(1), High ClusterWide, Moot("background work shares one small runtime"), "Threads for odd jobs.";
-    "max.connection.creation.rate", Int "2147483647", AtLeast(0), Medium ClusterWide, NotYet, "New connections a second.";
     "connection.failed.authentication.delay.ms", Int "100", AtLeast(0), Low ReadOnly, NotYet, "How long the answer to a failed authentication is held back.";
     "connections.max.reauth.ms", Long "0", Any, Medium ReadOnly, NotYet, "How long a SASL login holds before the client must log in again.";
     "zookeeper.set.acl", Boolean "false", Any, High ReadOnly, Refused, "Whether znodes get ACLs.";

@@ -118,6 +118,15 @@ impl Controller {
         self.send(batch);
         Ok(())
     }
+
+    /// The brokers' default allows replicas out of sync to lead from now on (`UncleanLeaderElectionEnable`).
+    pub(super) async fn on_unclean_leaders(&mut self) -> Result<(), ControllerError> {
+        info!("unclean.leader.election.enable: looking for partitions without a leader");
+        let mut batch = Batch::default();
+        self.bring_leaderless_online(&mut batch).await?;
+        self.send(batch);
+        Ok(())
+    }
 }
 
 impl super::context::Context {

@@ -41,6 +41,8 @@ pub(super) enum Event {
     AutoRebalance,
     /// Configurations changed: replicas out of sync may be allowed to lead a topic from now on.
     ConfigChange,
+    /// Replicas out of sync may lead from now on, of all topics that do not say otherwise.
+    UncleanLeaders,
     /// `/admin/reassign_partitions` came, changed or went.
     Reassignment,
     /// A broker's process seems to have died, in that life of it.
@@ -153,11 +155,18 @@ pub(super) struct Status {
     pub(super) active: AtomicBool,
     pub(super) epoch: AtomicI32,
     pub(super) controller: AtomicI32,
+    /// `unclean.leader.election.enable` as it holds now, for topics that do not set their own.
+    pub(super) unclean: AtomicBool,
 }
 
 impl Default for Status {
     fn default() -> Self {
-        Self { active: AtomicBool::new(false), epoch: AtomicI32::new(0), controller: AtomicI32::new(-1) }
+        Self {
+            active: AtomicBool::new(false),
+            epoch: AtomicI32::new(0),
+            controller: AtomicI32::new(-1),
+            unclean: AtomicBool::new(false),
+        }
     }
 }
 
@@ -175,6 +184,14 @@ impl ControllerHandle {
     /// Who is the controller, as last read from `/controller`; `None` if nobody is.
     pub fn controller_id(&self) -> Option<BrokerId> {
         Some(BrokerId(self.status.controller.load(Ordering::Acquire))).filter(|id| *id != BrokerId::NONE)
+    }
+
+    /// Whether replicas out of sync may lead topics that do not say so themselves (`unclean.leader.election.enable`). Once
+    /// they may, partitions without a leader get one (`enableDefaultUncleanLeaderElection`).
+    pub fn allow_unclean_leaders(&self, allowed: bool) {
+        if !self.status.unclean.swap(allowed, Ordering::AcqRel) && allowed {
+            self.queue.push(Event::UncleanLeaders);
+        }
     }
 
     /// Ends the controller's loop. If it is active it resigns by deleting its node first.

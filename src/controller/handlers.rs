@@ -31,6 +31,7 @@ impl Controller {
             Event::PreferredElection => self.on_preferred_election().await,
             Event::AutoRebalance => self.on_auto_rebalance().await,
             Event::ConfigChange => self.on_config_change().await,
+            Event::UncleanLeaders => self.on_unclean_leaders().await,
             Event::Suspected(broker, epoch) => self.on_suspected((broker, epoch)).await,
             Event::Trusted(broker, epoch) => self.on_trusted((broker, epoch)).await,
             Event::Reassignment => self.on_reassignment_node().await,

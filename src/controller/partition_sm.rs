@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tracing::{error, info, warn};
 
@@ -259,6 +260,7 @@ impl Controller {
                 topics.push(tp.topic.clone());
             }
         }
-        Ok(self.store.unclean_election_enabled(&topics, self.config.unclean_leader_election_enable).await?)
+        let default = self.handle.status.unclean.load(Ordering::Acquire);
+        Ok(self.store.unclean_election_enabled(&topics, default).await?)
     }
 }

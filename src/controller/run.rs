@@ -34,7 +34,7 @@ pub struct ControllerConfig {
     pub broker_id: BrokerId,
     /// `delete.topic.enable`.
     pub delete_topic_enable: bool,
-    /// `unclean.leader.election.enable`, for topics that do not set their own.
+    /// `unclean.leader.election.enable` at the start, for topics that do not set their own.
     pub unclean_leader_election_enable: bool,
     /// The listener that brokers use among themselves.
     pub inter_broker_listener: String,
@@ -93,6 +93,7 @@ pub fn start(
 ) -> (ControllerHandle, JoinHandle<()>) {
     let handle = ControllerHandle::default();
     let queue = handle.queue.clone();
+    handle.status.unclean.store(config.unclean_leader_election_enable, Ordering::Release);
     let mut state = zk.state();
     tokio::spawn(async move {
         loop {

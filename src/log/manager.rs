@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -74,6 +75,8 @@ struct Written {
 #[derive(Debug)]
 pub struct LogManager {
     options: ManagerOptions,
+    /// `producer.id.expiration.ms` as it holds now.
+    producer_expiration_ms: AtomicI64,
     dirs: Vec<ManagedDir>,
     // Held for look-ups and changes of the map only.
     logs: RwLock<HashMap<TopicPartition, Arc<PartitionLog>>>,
@@ -101,6 +104,7 @@ impl LogManager {
             return Err(LogError::corrupt(&first, "none of the log.dirs can be used"));
         }
         Ok(Self {
+            producer_expiration_ms: AtomicI64::new(options.producer_expiration_ms),
             options,
             dirs,
             logs: RwLock::default(),
@@ -245,7 +249,7 @@ impl LogManager {
                 recovery_point: Offset::ZERO,
                 clean: true,
                 now_ms,
-                producer_expiration_ms: self.options.producer_expiration_ms,
+                producer_expiration_ms: self.producer_expiration_ms(),
             };
             match PartitionLog::open(&params) {
                 Ok(log) => {

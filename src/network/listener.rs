@@ -14,15 +14,13 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
-use super::buffers;
-use super::connection::{Connection, Registry, Shared};
+use super::connection::{Connection, Shared};
+use super::lanes::Lanes;
 use super::limits::{ConnectionLimits, ConnectionQuotas, RequestMemory};
 use super::{ConnectionInfo, Dispatch};
 
 /// How long an acceptor waits after the system refused it a socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often buffers that nobody uses are let go.
-const TRIM: Duration = Duration::from_secs(5);
 
 /// One address to listen on.
 #[derive(Debug, Clone)]
@@ -76,8 +74,8 @@ struct Bound {
 
 struct Running {
     acceptors: Vec<JoinHandle<()>>,
-    sweepers: Vec<JoinHandle<()>>,
-    registries: Vec<Arc<Registry>>,
+    /// The lane of the listener that has a thread of its own.
+    apart: Lanes,
     shared: Arc<Shared>,
 }
 
@@ -89,6 +87,7 @@ pub struct SocketServer {
     addresses: Vec<(Arc<str>, SocketAddr)>,
     bound: Vec<Bound>,
     quotas: ConnectionQuotas,
+    lanes: Lanes,
     running: Option<Running>,
 }
 
@@ -98,7 +97,8 @@ impl SocketServer {
         let bound = endpoints.iter().map(|endpoint| bind(endpoint, &settings)).collect::<io::Result<Vec<_>>>()?;
         let addresses = bound.iter().map(|bound| (bound.listener.clone(), bound.address)).collect();
         let quotas = ConnectionQuotas::new(settings.limits.clone());
-        Ok(Self { settings, addresses, bound, quotas, running: None })
+        let lanes = Lanes::new(settings.max_idle);
+        Ok(Self { settings, addresses, bound, quotas, lanes, running: None })
     }
 
     /// The addresses bound, with the ports that the system chose, in the order of the endpoints.
@@ -109,6 +109,11 @@ impl SocketServer {
     /// The count of connections; its limits can be changed while the server runs.
     pub fn quotas(&self) -> &ConnectionQuotas {
         &self.quotas
+    }
+
+    /// The threads that connections are dealt out to, once the server accepts; they may become more or fewer.
+    pub fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     /// Begins to accept: on tasks of `acceptors`, with the connections on `threads` in turn. A second call does
@@ -134,29 +139,26 @@ impl SocketServer {
             draining: AtomicBool::new(false),
             dispatch,
         });
-        let lane = |thread: &Handle| (thread.clone(), Arc::new(Registry::default()));
-        let lanes: Vec<_> = threads.iter().map(lane).collect();
-        let apart = apart.map(|(listener, thread)| (listener, lane(&thread)));
-        let all: Vec<_> = lanes.iter().chain(apart.as_ref().map(|(_, lane)| lane)).cloned().collect();
-        let registries = all.iter().map(|(_, registry)| registry.clone()).collect();
-        let sweepers = all.iter().map(|lane| lane.0.spawn(sweep(lane.1.clone(), self.settings.max_idle))).collect();
+        self.lanes.add(threads);
+        let own = Lanes::new(self.settings.max_idle);
+        own.add(apart.as_ref().map(|(_, thread)| thread.clone()).as_slice());
         let numbers = Arc::new(AtomicU64::new(0));
         let mut tasks = Vec::new();
         for bound in self.bound.drain(..) {
             let _in_runtime = acceptors.enter();
-            let own = apart.as_ref().filter(|(listener, _)| **listener == *bound.listener);
+            let is_apart = apart.as_ref().is_some_and(|(listener, _)| **listener == *bound.listener);
             let acceptor = Acceptor {
                 socket: TcpListener::from_std(bound.socket)?,
                 listener: bound.listener,
                 send_buffer_bytes: self.settings.send_buffer_bytes,
                 quotas: self.quotas.clone(),
-                lanes: own.map_or_else(|| lanes.clone(), |(_, lane)| vec![lane.clone()]),
+                lanes: if is_apart { own.clone() } else { self.lanes.clone() },
                 shared: shared.clone(),
                 numbers: numbers.clone(),
             };
             tasks.push(acceptors.spawn(acceptor.run()));
         }
-        self.running = Some(Running { acceptors: tasks, sweepers, registries, shared });
+        self.running = Some(Running { acceptors: tasks, apart: own, shared });
         Ok(())
     }
 
@@ -173,11 +175,11 @@ impl SocketServer {
             let _ = acceptor.await;
         }
         running.shared.draining.store(true, Ordering::SeqCst);
-        running.registries.iter().for_each(|registry| registry.shutdown_all(Shutdown::Read));
+        let lanes = [&self.lanes, &running.apart];
+        lanes.iter().for_each(|lanes| lanes.shutdown_all(Shutdown::Read));
         let drained = tokio::time::timeout(patience, self.quotas.none_left()).await.is_ok();
         let left = if drained { 0 } else { self.quotas.connections() };
-        running.registries.iter().for_each(|registry| registry.shutdown_all(Shutdown::Both));
-        running.sweepers.iter().for_each(JoinHandle::abort);
+        lanes.iter().for_each(|lanes| lanes.shutdown_all(Shutdown::Both));
         if left > 0 {
             warn!("{left} connections were cut off while their requests were in work");
         }
@@ -227,30 +229,12 @@ fn listen(address: SocketAddr, settings: &SocketSettings) -> io::Result<std::net
     Ok(socket.into())
 }
 
-/// Ticks the registry's clock, closes what has been idle for too long, and lets unused buffers go.
-async fn sweep(registry: Arc<Registry>, max_idle: Option<Duration>) {
-    let every = max_idle.map_or(TRIM, |idle| (idle / 8).clamp(Duration::from_millis(10), TRIM));
-    let idle_ticks = max_idle.map_or(u32::MAX, |idle| idle.as_nanos().div_ceil(every.as_nanos()) as u32);
-    let mut trimmed = Instant::now();
-    loop {
-        tokio::time::sleep(every).await;
-        let closed = registry.sweep(idle_ticks);
-        if closed > 0 {
-            debug!("closed {closed} idle connections");
-        }
-        if trimmed.elapsed() >= TRIM {
-            buffers::trim();
-            trimmed = Instant::now();
-        }
-    }
-}
-
 struct Acceptor {
     socket: TcpListener,
     listener: Arc<str>,
     send_buffer_bytes: i32,
     quotas: ConnectionQuotas,
-    lanes: Vec<(Handle, Arc<Registry>)>,
+    lanes: Lanes,
     shared: Arc<Shared>,
     numbers: Arc<AtomicU64>,
 }
@@ -292,8 +276,8 @@ impl Acceptor {
         let local = SocketAddr::new(local.ip().to_canonical(), local.port());
         let id = format!("{local}-{peer}-{number}").into();
         let info = ConnectionInfo { id, peer, listener: self.listener.clone() };
-        let (thread, registry) = &self.lanes[number as usize % self.lanes.len()];
-        let (shared, registry) = (self.shared.clone(), registry.clone());
+        let Some((thread, registry)) = self.lanes.pick(number) else { return Ok(()) };
+        let shared = self.shared.clone();
         thread.spawn(async move {
             let Ok(stream) = TcpStream::from_std(stream) else { return };
             // A box: otherwise the task would be as large as both futures together.

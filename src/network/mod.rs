@@ -9,6 +9,7 @@ pub mod buffers;
 pub mod client;
 
 pub mod connection;
+pub mod lanes;
 pub mod limits;
 pub mod listener;
 pub mod output;

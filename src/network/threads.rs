@@ -22,14 +22,45 @@ struct NetworkThread {
 
 /// Runs until [`NetworkThreads::stop`] or until it is dropped.
 pub struct NetworkThreads {
+    name: String,
     threads: Vec<NetworkThread>,
 }
 
 impl NetworkThreads {
     /// Starts `count` threads (at least one), named `<name>-0` and so on.
     pub fn start(name: &str, count: usize) -> io::Result<Self> {
-        let threads = (0..count.max(1)).map(|i| start_thread(format!("{name}-{i}"))).collect::<io::Result<_>>()?;
-        Ok(Self { threads })
+        let mut all = Self { name: name.to_owned(), threads: Vec::new() };
+        all.grow(count.max(1))?;
+        Ok(all)
+    }
+
+    /// Starts so many more that there are `count`; handles to the new ones.
+    ///
+    /// # Errors
+    /// If the system gives no thread; then there are as many as before.
+    pub fn grow(&mut self, count: usize) -> io::Result<Vec<Handle>> {
+        let start = |number| start_thread(format!("{}-{number}", self.name));
+        let started = (self.threads.len()..count).map(start).collect::<io::Result<Vec<_>>>()?;
+        let handles = started.iter().map(|thread| thread.handle.clone()).collect();
+        self.threads.extend(started);
+        Ok(handles)
+    }
+
+    /// Ends the last `count` threads, as [`Self::stop`] ends all.
+    pub fn shrink(&mut self, count: usize) {
+        let left = self.threads.len().saturating_sub(count);
+        let threads = self.threads.split_off(left);
+        drop(Self { name: String::new(), threads });
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.threads.is_empty()
     }
 
     /// A handle to each thread's runtime, for spawning on it.
@@ -93,6 +124,9 @@ mod tests {
             })
             .collect();
         assert_eq!(names, [Some("test-network-0".to_string()), Some("test-network-1".to_string())]);
+        assert_eq!((threads.grow(2).expect("none").len(), threads.grow(4).expect("two more").len()), (0, 2));
+        threads.shrink(3);
+        assert_eq!((threads.len(), threads.handles().len()), (1, 1));
         threads.stop();
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use super::live_config::LiveConfig;
 use super::settings;
 use crate::base::ids::BrokerId;
 use crate::config::broker::BrokerConfig;
@@ -22,12 +23,19 @@ pub struct BrokerConfigs {
     id: BrokerId,
     manager: Arc<ReplicaManager>,
     connections: ConnectionQuotas,
+    /// What else follows, once it runs.
+    live: Option<LiveConfig>,
 }
 
 impl BrokerConfigs {
     /// For broker `id`, whose partitions are `manager`'s and whose connections count in `connections`.
     pub fn new(zk: ZkClient, id: BrokerId, manager: Arc<ReplicaManager>, connections: ConnectionQuotas) -> Self {
-        Self { zk, id, manager, connections }
+        Self { zk, id, manager, connections, live: None }
+    }
+
+    /// Changes reach `live` too from now on; it was started with what held then.
+    pub fn reach(&mut self, live: LiveConfig) {
+        self.live = Some(live);
     }
 
     /// Whether a change of the entity of that name, below `/config/brokers`, concerns this broker.
@@ -54,7 +62,12 @@ impl BrokerConfigs {
         info!("set while brokers run: {:?} for this broker, {:?} for all", found.broker, found.cluster);
         let before = self.manager.configs().broker();
         match self.manager.update_broker_config(found) {
-            Ok(now) => self.limit_connections(&before, &now).await,
+            Ok(now) => {
+                self.limit_connections(&before, &now).await;
+                if let Some(live) = &self.live {
+                    live.apply(&before, &now).await;
+                }
+            }
             Err(error) => warn!("the configs of brokers that ZooKeeper holds are not valid together: {error}"),
         }
         Ok(())
@@ -73,7 +86,7 @@ impl BrokerConfigs {
     async fn limit_connections(&self, before: &BrokerConfig, now: &Arc<BrokerConfig>) {
         let of = |config: &BrokerConfig| {
             let overrides = config.max_connections_per_ip_overrides.clone();
-            (config.max_connections, config.max_connections_per_ip, overrides)
+            (config.max_connections, config.max_connections_per_ip, overrides, config.max_connection_creation_rate)
         };
         if of(before) == of(now) {
             return;

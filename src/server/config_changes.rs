@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::broker_configs::BrokerConfigs;
+use super::live_config::LiveConfig;
 use crate::replica::manager::ReplicaManager;
 use crate::replica::topic_configs::{Overrides, OverridesFuture, TopicConfigSource};
 use crate::zk::backend::WatchSink;
@@ -71,6 +72,11 @@ impl ConfigChanges {
     /// Reads through `zk`, tells `manager` of topics and `brokers` of brokers.
     pub fn new(zk: ZkClient, manager: Arc<ReplicaManager>, brokers: BrokerConfigs) -> Self {
         Self { zk, manager, brokers }
+    }
+
+    /// Changes of brokers' configs reach `live` too from now on.
+    pub fn reach(&mut self, live: LiveConfig) {
+        self.brokers.reach(live);
     }
 
     /// Reads what is set for brokers, and the overrides of all topics that have any.
@@ -242,8 +248,11 @@ mod tests {
         };
         tokio::time::timeout(Duration::from_secs(10), seen).await.expect("the changes are seen");
 
-        for (entity, name, value) in [("<default>", "log.segment.bytes", "4000000"), ("0", "max.connections", "0")] {
-            let set = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        let own: &[_] =
+            &[("max.connections", "0"), ("max.connection.creation.rate", "1"), ("producer.id.expiration.ms", "7")];
+        for (entity, values) in [("<default>", &[("log.segment.bytes", "4000000")][..]), ("0", own)] {
+            let set: BTreeMap<_, _> =
+                values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             zk.create_recursive(&configs::path(EntityType::Brokers, entity), &configs::encode(&set))
                 .await
                 .expect("set");
@@ -251,8 +260,13 @@ mod tests {
             zk.create(&configs::change_path_prefix(), &change, CreateMode::PersistentSequential).await.expect("told");
         }
         let is_full = || matches!(connections.admit([127, 0, 0, 1].into()), Admission::Full);
+        assert_eq!(connections.creation_delay(std::time::Instant::now()), Duration::ZERO);
         let seen = async {
-            while segment_bytes("c") != 4_000_000 || !is_full() {
+            while segment_bytes("c") != 4_000_000
+                || !is_full()
+                || connections.creation_delay(std::time::Instant::now()).is_zero()
+                || manager.log_manager().producer_expiration_ms() != 7
+            {
                 tokio::task::yield_now().await;
             }
         };

@@ -1,5 +1,6 @@
 //! From the configuration to what each room wants to know.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::base::ids::BrokerId;
 use crate::config::broker::BrokerConfig;
 use crate::coordinator::group::config::GroupConfig;
 use crate::network::limits::{ConnectionLimits, parse_overrides};
-use crate::network::listener::{Endpoint, SocketServer, SocketSettings};
+use crate::network::listener::{Endpoint, SocketSettings};
 use crate::zk::znodes::broker_ids::{BrokerInfo, Endpoint as Advertised};
 
 /// Where to listen.
@@ -51,7 +52,7 @@ pub fn connection_limits(config: &BrokerConfig) -> anyhow::Result<ConnectionLimi
         max_per_ip: count(config.max_connections_per_ip),
         per_ip_overrides: parse_overrides(&config.max_connections_per_ip_overrides)
             .map_err(|why| anyhow::anyhow!("max.connections.per.ip.overrides: {why}"))?,
-        max_creation_rate: count(i32::MAX),
+        max_creation_rate: count(config.max_connection_creation_rate),
     })
 }
 
@@ -59,10 +60,14 @@ pub fn connection_limits(config: &BrokerConfig) -> anyhow::Result<ConnectionLimi
 ///
 /// # Errors
 /// This machine's name is not known.
-pub fn broker_info(config: &BrokerConfig, id: BrokerId, server: &SocketServer) -> anyhow::Result<BrokerInfo> {
+pub fn broker_info(
+    config: &BrokerConfig,
+    id: BrokerId,
+    bound: &[(Arc<str>, SocketAddr)],
+) -> anyhow::Result<BrokerInfo> {
     let mut advertised = Vec::new();
     for endpoint in config.advertised_endpoints() {
-        let bound = server.local_addresses().iter().find(|(listener, _)| **listener == *endpoint.listener);
+        let bound = bound.iter().find(|(listener, _)| **listener == *endpoint.listener);
         let port = match (endpoint.port, bound) {
             (0, Some((_, address))) => address.port(),
             (port, _) => port,

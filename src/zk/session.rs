@@ -18,7 +18,7 @@ use super::backend::{CreateMode, Node, Op, WatchSink};
 use super::client::{SessionState, ZkClient};
 use super::error::ZkError;
 use super::session_file::SessionFile;
-use super::znodes::broker_ids::{self, BrokerInfo};
+use super::znodes::broker_ids::{self, BrokerInfo, Endpoint};
 use super::znodes::{PERSISTENT_PATHS, cluster, controller};
 use crate::base::clock::Clock;
 use crate::base::ids::{BrokerEpoch, BrokerId};
@@ -105,6 +105,23 @@ impl Registration {
     /// What is registered.
     pub fn info(&self) -> BrokerInfo {
         self.info.lock().clone()
+    }
+
+    /// Advertises other addresses from now on, in this session and those to come (`KafkaController.updateBrokerInfo`).
+    ///
+    /// # Errors
+    /// ZooKeeper's; then they are advertised when the broker registers anew.
+    pub async fn advertise(&self, endpoints: Vec<Endpoint>) -> Result<(), ZkError> {
+        let info = {
+            let mut info = self.info.lock();
+            info.endpoints = endpoints;
+            info.clone()
+        };
+        match self.zk.set(&broker_ids::path(info.id), &info.encode(), None).await {
+            // Between two sessions: the next registration tells.
+            Ok(_) | Err(ZkError::NoNode) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Registers in the open session. Takes the place of a killed predecessor on the same data folder at once; waits
@@ -257,7 +274,6 @@ mod tests {
     use super::*;
     use crate::base::clock::ManualClock;
     use crate::zk::memory::MemoryZk;
-    use crate::zk::znodes::broker_ids::Endpoint;
 
     struct Bench {
         model: MemoryZk,
@@ -336,6 +352,23 @@ mod tests {
         bench.model.expire(zk.session_id().unwrap());
         let second = epoch.wait_for(|epoch| epoch.is_some_and(|epoch| epoch > first)).await.unwrap().unwrap();
         assert_eq!(zk.get(&broker_ids::path(BrokerId(3))).await.unwrap().stat.czxid, second.get());
+    }
+
+    #[tokio::test]
+    async fn what_is_advertised_changes_without_a_new_life() {
+        let bench = Bench::new().await;
+        let (zk, registration) = bench.registration(true).await;
+        let epoch = registration.register().await.unwrap();
+        registration.advertise(vec![Endpoint::plaintext("elsewhere", 2)]).await.unwrap();
+        let node = zk.get(&broker_ids::path(BrokerId(3))).await.unwrap();
+        let info = BrokerInfo::decode(BrokerId(3), &node.data).unwrap();
+        assert_eq!((info.endpoints, node.stat.czxid), (vec![Endpoint::plaintext("elsewhere", 2)], epoch.get()));
+        bench.model.expire(zk.session_id().unwrap());
+        registration.advertise(vec![Endpoint::plaintext("again", 3)]).await.ok();
+        tokio::spawn(registration.clone().keep());
+        registration.epoch().wait_for(|now| now.is_some_and(|now| now > epoch)).await.unwrap();
+        let node = zk.get(&broker_ids::path(BrokerId(3))).await.unwrap();
+        assert_eq!(BrokerInfo::decode(BrokerId(3), &node.data).unwrap().endpoints[0].host, "again");
     }
 
     #[tokio::test]

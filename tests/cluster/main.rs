@@ -10,6 +10,7 @@ mod crash;
 mod cut_off;
 mod deaths;
 mod disks;
+mod dynamic;
 mod faults;
 mod hostile;
 mod jvm_peers;

@@ -116,6 +116,17 @@ async fn a_topic_that_allows_unclean_leaders_gets_one_at_once() {
 }
 
 #[tokio::test]
+async fn unclean_leaders_that_are_allowed_for_all_topics_are_elected_at_once() {
+    let (cluster, [one, ..]) = without_a_leader().await;
+    one.handle.allow_unclean_leaders(false);
+    assert!(one.handle.list_reassignments(None).await.is_some());
+    assert_eq!(cluster.leader("t", 0).await, Some(-1));
+    one.handle.allow_unclean_leaders(true);
+    eventually("an unclean leader", async || cluster.leader("t", 0).await == Some(3)).await;
+    assert!(one.handle.is_active());
+}
+
+#[tokio::test]
 async fn who_died_while_nobody_was_controller_leaves_the_isrs() {
     let (cluster, [one, two, three]) = Cluster::of_three().await;
     cluster.create_led("t", 1, &[2, 3]).await;

@@ -1,6 +1,7 @@
 //! What must be done regularly: retention, flushes, checkpoints, forgetting. Each is a function of the time.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use super::{LogManager, ManagedDir};
 use crate::base::ids::{Offset, TopicPartition};
@@ -83,8 +84,18 @@ impl LogManager {
     /// `producer.id.expiration.check.interval.ms`).
     pub fn expire_producers(&self, now_ms: i64) {
         for log in self.all() {
-            log.expire_producers(now_ms, self.options.producer_expiration_ms);
+            log.expire_producers(now_ms, self.producer_expiration_ms());
         }
+    }
+
+    /// How long a producer may be silent before it is forgotten.
+    pub fn producer_expiration_ms(&self) -> i64 {
+        self.producer_expiration_ms.load(Ordering::Relaxed)
+    }
+
+    /// Changes that (`DynamicProducerStateManagerConfig`).
+    pub fn set_producer_expiration_ms(&self, ms: i64) {
+        self.producer_expiration_ms.store(ms, Ordering::Relaxed);
     }
 
     /// Writes the recovery points (every `log.flush.offset.checkpoint.interval.ms`) where they changed.

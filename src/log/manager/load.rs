@@ -187,7 +187,7 @@ impl LogManager {
                 recovery_point: recovery_points.get(&tp).copied().unwrap_or(Offset::ZERO),
                 clean: clean.is_some(),
                 now_ms,
-                producer_expiration_ms: self.options.producer_expiration_ms,
+                producer_expiration_ms: self.producer_expiration_ms(),
                 tp,
             });
         }
@@ -213,7 +213,7 @@ impl LogManager {
             recovery_point: Offset::ZERO,
             clean,
             now_ms,
-            producer_expiration_ms: self.options.producer_expiration_ms,
+            producer_expiration_ms: self.producer_expiration_ms(),
             tp,
         }
     }

@@ -110,7 +110,7 @@ impl LogManager {
             recovery_point: Offset::ZERO,
             clean: true,
             now_ms,
-            producer_expiration_ms: self.options.producer_expiration_ms,
+            producer_expiration_ms: self.producer_expiration_ms(),
         }
     }
 

@@ -364,3 +364,20 @@ fn folders_on_their_way_out_or_in_are_not_partitions() {
     assert!(!delete.exists() && future.exists() && stray.exists());
     assert_eq!(create(&second, 0).log_end_offset(), Offset(1));
 }
+
+#[test]
+fn producers_are_forgotten_by_what_holds_at_the_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = manager(dir.path());
+    let log = create(&manager, 0);
+    let sent = Spec { producer: Some((7, 0, 0)), timestamp: 1_000, ..Spec::default() };
+    let is_known = || append(&log, &sent).duplicate;
+    assert!(!is_known(), "it is the first");
+    manager.expire_producers(10_000);
+    assert!(is_known(), "a day has not gone by");
+    manager.set_producer_expiration_ms(5_000);
+    manager.expire_producers(5_000);
+    assert!(is_known(), "not silent for long enough");
+    manager.expire_producers(10_000);
+    assert!(!is_known(), "the producer was forgotten, and comes anew");
+}

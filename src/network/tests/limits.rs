@@ -146,3 +146,32 @@ fn a_port_in_use_is_named() {
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     assert!(error.to_string().contains(&format!("PLAINTEXT://127.0.0.1:{}", server.address.port())), "{error}");
 }
+
+#[test]
+fn threads_come_and_go_under_connections() {
+    let mut server = Server::start(SocketSettings::default());
+    let lanes = server.server.lanes().clone();
+    let mut first = server.connect();
+    first.echo(b"1");
+    lanes.add(&server.threads.grow(3).expect("two more"));
+    assert_eq!(lanes.len(), 3);
+    let mut others: Vec<Client> = (0..2).map(|_| server.connect()).collect();
+    others.iter_mut().for_each(|other| other.echo(b"2"));
+    // One of them is at work: its answer comes, then both end, and only the first thread's connection stays.
+    others[0].send(op::WAIT, b"3");
+    server.wait_for_begun(4);
+    let leaving = std::thread::scope(|scope| {
+        let leaving = scope.spawn(|| server.control.block_on(lanes.remove(2, PATIENCE)));
+        server.wait_for_connections(2);
+        server.fake.gate.add_permits(1);
+        assert_eq!(others[0].receive(), request(op::WAIT, b"3")[4..]);
+        leaving.join().expect("removed")
+    });
+    assert_eq!((leaving, lanes.len(), server.server.quotas().connections()), (2, 1, 1));
+    server.threads.shrink(leaving);
+    others.iter_mut().for_each(Client::expect_closed);
+    first.echo(b"4");
+    server.connect().echo(b"5");
+    assert_eq!(server.control.block_on(lanes.remove(9, Duration::ZERO)), 0, "one stays");
+    first.echo(b"6");
+}

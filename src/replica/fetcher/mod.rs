@@ -46,6 +46,8 @@ pub struct Follow {
 
 #[derive(Default)]
 struct Fetchers {
+    /// `num.replica.fetchers`, at least one.
+    per_leader: usize,
     running: BTreeMap<Key, Arc<Fetcher>>,
     of: BTreeMap<TopicPartition, Key>,
     stopped: bool,
@@ -53,7 +55,6 @@ struct Fetchers {
 
 /// All fetchers of this broker.
 pub struct FetcherManager {
-    per_leader: usize,
     state: StateConfig,
     settings: Arc<FetcherSettings>,
     connector: Arc<dyn LeaderConnector>,
@@ -79,7 +80,6 @@ impl FetcherManager {
             max_bytes: config.replica_fetch_response_max_bytes,
         };
         Self {
-            per_leader: usize::try_from(config.num_replica_fetchers).unwrap_or(1).max(1),
             state: StateConfig {
                 partition_max_bytes: config.replica_fetch_max_bytes,
                 max_delay_ms: i64::from(config.replica_fetch_backoff_ms),
@@ -88,7 +88,7 @@ impl FetcherManager {
             settings: Arc::new(FetcherSettings { limits, versions, broker_epoch }),
             connector,
             runtime,
-            fetchers: Mutex::new(Fetchers::default()),
+            fetchers: Mutex::new(Fetchers { per_leader: count(config.num_replica_fetchers), ..Fetchers::default() }),
         }
     }
 
@@ -101,7 +101,7 @@ impl FetcherManager {
         }
         let mut batches: BTreeMap<Key, Vec<(TopicPartition, NewPartition)>> = BTreeMap::new();
         for Follow { topic_partition: tp, leader, new } in follows {
-            let key = (leader, fetcher_of(&tp, self.per_leader));
+            let key = (leader, fetcher_of(&tp, fetchers.per_leader));
             if let Some(old) = fetchers.of.insert(tp.clone(), key).filter(|old| *old != key)
                 && let Some(fetcher) = fetchers.running.get(&old)
             {
@@ -140,6 +140,15 @@ impl FetcherManager {
         }
     }
 
+    /// Has `num.replica.fetchers` fetchers for each leader from now on. Answers which partitions belong to another one so:
+    /// they are to be added anew (`resizeThreadPool`).
+    pub fn resize(&self, per_leader: i32) -> Vec<TopicPartition> {
+        let mut fetchers = self.fetchers.lock();
+        fetchers.per_leader = count(per_leader);
+        let now = |tp: &TopicPartition| fetcher_of(tp, fetchers.per_leader);
+        fetchers.of.iter().filter(|(tp, (_, number))| now(tp) != *number).map(|(tp, _)| tp.clone()).collect()
+    }
+
     /// Ends the fetchers that have nothing to do (`shutdownIdleFetcherThreads`).
     pub fn stop_idle(&self) {
         self.fetchers.lock().running.retain(|(leader, number), fetcher| {
@@ -169,6 +178,10 @@ impl FetcherManager {
         fetchers.of.clear();
         std::mem::take(&mut fetchers.running).values().for_each(|fetcher| fetcher.stop());
     }
+}
+
+fn count(per_leader: i32) -> usize {
+    usize::try_from(per_leader).unwrap_or(1).max(1)
 }
 
 /// Which of a leader's fetchers a partition belongs to (`AbstractFetcherManager.getFetcherId`).

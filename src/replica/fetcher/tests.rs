@@ -126,6 +126,26 @@ async fn partitions_are_spread_as_kafka_spreads_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn partitions_go_over_to_their_new_fetchers_when_their_number_changes() {
+    let (manager, mut arrivals) = manager("1");
+    manager.add((0..3).map(|n| follow(n, 2, 0)).collect());
+    let mut all = next(&mut arrivals).await;
+    while partitions(&all.request).len() < 3 {
+        all = next(&mut arrivals).await;
+    }
+    let moved: Vec<i32> = manager.resize(2).iter().map(|tp| tp.partition).collect();
+    assert_eq!(moved, [1], "31 * 116 + n, modulo 2");
+    manager.add(moved.into_iter().map(|n| follow(n, 2, 0)).collect());
+    let arrived = next(&mut arrivals).await;
+    assert_eq!((arrived.fetcher, partitions(&arrived.request)), (1, vec![1]));
+    let back: Vec<i32> = manager.resize(1).iter().map(|tp| tp.partition).collect();
+    assert_eq!(back, [1]);
+    manager.add(back.into_iter().map(|n| follow(n, 2, 0)).collect());
+    manager.stop_idle();
+    assert_eq!((manager.len(), manager.resize(0)), (1, Vec::new()), "never fewer than one");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_partition_does_not_wait_for_a_fetch_under_way() {
     let (manager, mut arrivals) = manager("1");
     manager.add(vec![follow(0, 2, 0)]);

@@ -71,7 +71,6 @@ struct HostedTopic {
 /// The partitions of this broker.
 pub struct ReplicaManager {
     me: BrokerId,
-    config: BrokerConfig,
     context: PartitionContext,
     fetch_max_bytes: i32,
     selector: ReplicaSelector,
@@ -114,7 +113,6 @@ impl ReplicaManager {
         let throttle = Arc::new(ReplicationThrottle::new(broker_id, config, Arc::clone(&configs)));
         Self {
             me: broker_id,
-            config: config.clone(),
             context: PartitionContext {
                 me: broker_id,
                 max_lag_ms: config.replica_lag_time_max_ms,

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tracing::info;
 
 use super::ReplicaManager;
-use crate::base::ids::{BrokerId, TopicId};
+use crate::base::ids::{BrokerId, TopicId, TopicPartition};
 use crate::replica::alter_partition::{self, AlterPartitionSender, Item};
 use crate::replica::broker_epochs::BrokerEpochs;
 use crate::replica::fetcher::leader::LeaderConnector;
@@ -20,7 +21,21 @@ impl ReplicaManager {
     /// thread up. The first call counts.
     pub fn start_fetchers(&self, connector: Arc<dyn LeaderConnector>, runtime: Handle) {
         let epoch = Arc::clone(&self.broker_epoch);
-        let _ = self.fetchers.set(FetcherManager::new(self.me, &self.config, epoch, connector, runtime));
+        let _ = self.fetchers.set(FetcherManager::new(self.me, &self.configs.broker(), epoch, connector, runtime));
+    }
+
+    /// Has `num.replica.fetchers` fetchers for each leader from now on; partitions go over to their new ones.
+    pub async fn resize_fetchers(&self, per_leader: i32) {
+        let _no_control_request = self.control.lock().await;
+        let Some(fetchers) = self.fetchers.get() else { return };
+        let moved = fetchers.resize(per_leader);
+        info!("{per_leader} fetchers for each leader from now on: {} partitions change theirs", moved.len());
+        let follow = |tp: &TopicPartition| {
+            let partition = self.hosted(&tp.topic, tp.partition)?;
+            self.follow(&partition, self.topic_id(&tp.topic))
+        };
+        fetchers.add(moved.iter().filter_map(follow).collect());
+        fetchers.stop_idle();
     }
 
     /// Sends ISR changes through `sender` from now on, and looks for followers that lag.

@@ -90,6 +90,7 @@ impl ReplicaManager {
     pub fn update_broker_config(&self, dynamic: Dynamic) -> Result<Arc<BrokerConfig>, ConfigError> {
         let broker = self.configs.set_dynamic(dynamic)?;
         self.throttle.set_rates(&self.configs.dynamic());
+        self.log_manager.set_producer_expiration_ms(i64::from(broker.producer_id_expiration_ms));
         for log in self.log_manager.all() {
             log.update_config(Arc::clone(&self.configs.get(&log.topic_partition().topic).log));
         }
