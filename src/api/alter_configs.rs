@@ -230,9 +230,13 @@ impl Alteration<'_> {
     }
 
     fn refused(&self, error: &ConfigError) -> AdminError {
-        let kind = if self.kind == TOPIC { "TOPIC" } else { "BROKER" };
+        // Kafka calls a broker's invalid config an invalid request, and leaves it at that (KAFKA-13609).
+        let (kind, code) = match self.kind {
+            TOPIC => ("TOPIC", ErrorCode::InvalidConfig),
+            _ => ("BROKER", ErrorCode::InvalidRequest),
+        };
         let name = self.name.as_str();
         let message = format!("Invalid config value for resource ConfigResource(type={kind}, name='{name}'): {error}");
-        AdminError::new(ErrorCode::InvalidConfig, message)
+        AdminError::new(code, message)
     }
 }

@@ -8,6 +8,7 @@ mod support;
 
 mod console;
 mod disk;
+mod dynamic;
 mod groups;
 mod matrix;
 mod old_formats;
