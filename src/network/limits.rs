@@ -1,4 +1,4 @@
-//! How many connections there may be: in all, from one address, and new ones in a second; and how many bytes of
+//! How many connections there may be: in all, by one listener, from one address, and new ones in a second; and how many bytes of
 //! requests may be on their way in. Decides and counts; opens and closes nothing.
 
 use std::collections::HashMap;
@@ -15,6 +15,10 @@ use tokio::sync::Notify;
 pub struct ConnectionLimits {
     /// `max.connections`: over all listeners.
     pub max_connections: usize,
+    /// `listener.name.<name>.max.connections`, by the listener's name.
+    pub per_listener: HashMap<String, usize>,
+    /// The listener that brokers use among themselves, if there are others: what is for all listeners does not hold it up.
+    pub protected: Option<String>,
     /// `max.connections.per.ip`.
     pub max_per_ip: usize,
     /// `max.connections.per.ip.overrides`.
@@ -26,7 +30,14 @@ pub struct ConnectionLimits {
 impl Default for ConnectionLimits {
     fn default() -> Self {
         let none = i32::MAX as usize;
-        Self { max_connections: none, max_per_ip: none, per_ip_overrides: HashMap::new(), max_creation_rate: none }
+        Self {
+            max_connections: none,
+            per_listener: HashMap::new(),
+            protected: None,
+            max_per_ip: none,
+            per_ip_overrides: HashMap::new(),
+            max_creation_rate: none,
+        }
     }
 }
 
@@ -48,8 +59,23 @@ pub fn parse_overrides(text: &str) -> Result<HashMap<IpAddr, usize>, String> {
 struct Counts {
     limits: ConnectionLimits,
     total: usize,
+    per_listener: HashMap<Arc<str>, usize>,
     per_ip: HashMap<IpAddr, usize>,
     creation: CreationRate,
+}
+
+impl Counts {
+    fn is_protected(&self, listener: &str) -> bool {
+        self.limits.protected.as_deref() == Some(listener)
+    }
+
+    /// Whether another connection must wait for a place (`connectionSlotAvailable`).
+    fn is_full(&self, listener: &str) -> bool {
+        let allowed = self.limits.per_listener.get(listener);
+        let taken = self.per_listener.get(listener).copied().unwrap_or(0);
+        allowed.is_some_and(|allowed| taken >= *allowed)
+            || (self.total >= self.limits.max_connections && !self.is_protected(listener))
+    }
 }
 
 /// Counts the connections of all listeners against the limits. Cheap to clone.
@@ -70,7 +96,7 @@ struct QuotasInner {
 pub enum Admission {
     /// It is in; it counts until the slot is dropped.
     Admitted(Slot),
-    /// There are as many as `max.connections` allows: wait until one goes.
+    /// There are as many as `max.connections` allows, for all or for the listener: wait until one goes.
     Full,
     /// Its address has as many as it may have: close it.
     TooManyFromAddress(usize),
@@ -80,6 +106,7 @@ pub enum Admission {
 #[derive(Debug)]
 pub struct Slot {
     quotas: Arc<QuotasInner>,
+    listener: Arc<str>,
     ip: IpAddr,
 }
 
@@ -87,6 +114,9 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut counts = self.quotas.counts.lock();
         counts.total -= 1;
+        if let Some(count) = counts.per_listener.get_mut(&self.listener) {
+            *count -= 1;
+        }
         if let Some(count) = counts.per_ip.get_mut(&self.ip) {
             *count -= 1;
             if *count == 0 {
@@ -102,7 +132,7 @@ impl ConnectionQuotas {
     /// Begins with no connection.
     pub fn new(limits: ConnectionLimits) -> Self {
         let creation = CreationRate::new(limits.max_creation_rate, Instant::now());
-        let counts = Counts { limits, total: 0, per_ip: HashMap::new(), creation };
+        let counts = Counts { limits, total: 0, per_listener: HashMap::new(), per_ip: HashMap::new(), creation };
         Self { inner: Arc::new(QuotasInner { counts: Mutex::new(counts), freed: Notify::new() }) }
     }
 
@@ -120,31 +150,32 @@ impl ConnectionQuotas {
         self.inner.counts.lock().total
     }
 
-    /// Asks for a place for a connection from `ip`.
-    pub fn admit(&self, ip: IpAddr) -> Admission {
+    /// Asks for a place for a connection by `listener` from `ip`.
+    pub fn admit(&self, listener: &Arc<str>, ip: IpAddr) -> Admission {
         let ip = ip.to_canonical();
         let mut counts = self.inner.counts.lock();
         let allowed = counts.limits.per_ip_overrides.get(&ip).copied().unwrap_or(counts.limits.max_per_ip);
         if counts.per_ip.get(&ip).copied().unwrap_or(0) >= allowed {
             return Admission::TooManyFromAddress(allowed);
         }
-        if counts.total >= counts.limits.max_connections {
+        if counts.is_full(listener) {
             return Admission::Full;
         }
         counts.total += 1;
+        *counts.per_listener.entry(Arc::clone(listener)).or_default() += 1;
         *counts.per_ip.entry(ip).or_default() += 1;
-        Admission::Admitted(Slot { quotas: self.inner.clone(), ip })
+        Admission::Admitted(Slot { quotas: self.inner.clone(), listener: Arc::clone(listener), ip })
     }
 
     /// Like [`Self::admit`], but waits while there are as many connections as `max.connections` allows. `Err` carries
     /// the limit of the address that it is over.
-    pub async fn admit_when_free(&self, ip: IpAddr) -> Result<Slot, usize> {
+    pub async fn admit_when_free(&self, listener: &Arc<str>, ip: IpAddr) -> Result<Slot, usize> {
         loop {
             let freed = self.inner.freed.notified();
             tokio::pin!(freed);
             // Enabled before looking, so that a place freed in between is not missed.
             freed.as_mut().enable();
-            match self.admit(ip) {
+            match self.admit(listener, ip) {
                 Admission::Admitted(slot) => return Ok(slot),
                 Admission::TooManyFromAddress(limit) => return Err(limit),
                 Admission::Full => freed.await,
@@ -152,9 +183,11 @@ impl ConnectionQuotas {
         }
     }
 
-    /// Counts a new connection against `max.connection.creation.rate` and says how long to wait before the next.
-    pub fn creation_delay(&self, now: Instant) -> Duration {
-        self.inner.counts.lock().creation.take(now)
+    /// Counts a new connection by `listener` against `max.connection.creation.rate` and says how long to wait before the
+    /// next.
+    pub fn creation_delay(&self, listener: &str, now: Instant) -> Duration {
+        let mut counts = self.inner.counts.lock();
+        if counts.is_protected(listener) { Duration::ZERO } else { counts.creation.take(now) }
     }
 
     /// Resolves once there is no connection.
@@ -252,6 +285,10 @@ impl RequestMemory {
 mod tests {
     use super::*;
 
+    fn listener() -> Arc<str> {
+        Arc::from("PLAINTEXT")
+    }
+
     fn ip(last: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, last])
     }
@@ -265,18 +302,40 @@ mod tests {
             ..ConnectionLimits::default()
         };
         let quotas = ConnectionQuotas::new(limits);
-        let first = quotas.admit(ip(1));
-        let _second = quotas.admit(ip(1));
-        assert!(matches!(quotas.admit(ip(1)), Admission::TooManyFromAddress(2)));
-        assert!(matches!(quotas.admit(ip(9)), Admission::TooManyFromAddress(0)));
-        let _third = quotas.admit(ip(2));
-        assert!(matches!(quotas.admit(ip(3)), Admission::Full));
+        let first = quotas.admit(&listener(), ip(1));
+        let _second = quotas.admit(&listener(), ip(1));
+        assert!(matches!(quotas.admit(&listener(), ip(1)), Admission::TooManyFromAddress(2)));
+        assert!(matches!(quotas.admit(&listener(), ip(9)), Admission::TooManyFromAddress(0)));
+        let _third = quotas.admit(&listener(), ip(2));
+        assert!(matches!(quotas.admit(&listener(), ip(3)), Admission::Full));
         assert_eq!(quotas.connections(), 3);
         drop(first);
         let mapped: IpAddr = "::ffff:10.0.0.1".parse().expect("an address");
-        let again = quotas.admit(mapped);
+        let again = quotas.admit(&listener(), mapped);
         assert!(matches!(again, Admission::Admitted(_)));
-        assert!(matches!(quotas.admit(ip(1)), Admission::TooManyFromAddress(2)));
+        assert!(matches!(quotas.admit(&listener(), ip(1)), Admission::TooManyFromAddress(2)));
+    }
+
+    #[test]
+    fn a_listener_has_a_limit_of_its_own_and_brokers_are_let_in() {
+        let (outer, inner): (Arc<str>, Arc<str>) = (Arc::from("OUTER"), Arc::from("INNER"));
+        let quotas = ConnectionQuotas::new(ConnectionLimits {
+            max_connections: 2,
+            per_listener: HashMap::from([("OUTER".to_owned(), 1), ("INNER".to_owned(), 2)]),
+            protected: Some("INNER".to_owned()),
+            max_creation_rate: 1,
+            ..ConnectionLimits::default()
+        });
+        let first = quotas.admit(&outer, ip(1));
+        assert!(matches!(quotas.admit(&outer, ip(2)), Admission::Full), "the listener's");
+        let _inner: Vec<_> = (0..2).map(|_| quotas.admit(&inner, ip(3))).collect();
+        assert_eq!(quotas.connections(), 3, "more than there may be of others");
+        assert!(matches!(quotas.admit(&inner, ip(4)), Admission::Full), "its own limit holds");
+        drop(first);
+        assert!(matches!(quotas.admit(&outer, ip(1)), Admission::Full), "as many as there may be in all");
+        let now = Instant::now();
+        let delays = [&outer, &outer, &inner].map(|listener| quotas.creation_delay(listener, now).is_zero());
+        assert_eq!(delays, [true, false, true]);
     }
 
     #[test]
@@ -307,10 +366,10 @@ mod tests {
     #[tokio::test]
     async fn a_full_house_waits_for_a_place() {
         let quotas = ConnectionQuotas::new(ConnectionLimits { max_connections: 1, ..ConnectionLimits::default() });
-        let slot = quotas.admit_when_free(ip(1)).await.expect("the first");
+        let slot = quotas.admit_when_free(&listener(), ip(1)).await.expect("the first");
         let waiting = tokio::spawn({
             let quotas = quotas.clone();
-            async move { quotas.admit_when_free(ip(2)).await.is_ok() }
+            async move { quotas.admit_when_free(&listener(), ip(2)).await.is_ok() }
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());

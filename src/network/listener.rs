@@ -258,11 +258,11 @@ impl Acceptor {
     }
 
     async fn accepted(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
-        let delay = self.quotas.creation_delay(Instant::now());
+        let delay = self.quotas.creation_delay(&self.listener, Instant::now());
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        let slot = match self.quotas.admit_when_free(peer.ip()).await {
+        let slot = match self.quotas.admit_when_free(&self.listener, peer.ip()).await {
             Ok(slot) => slot,
             Err(limit) => {
                 info!("Rejected connection from {}, address already has the configured maximum of {limit}", peer.ip());

@@ -259,12 +259,13 @@ mod tests {
             let change = configs::encode_change(&format!("brokers/{entity}"));
             zk.create(&configs::change_path_prefix(), &change, CreateMode::PersistentSequential).await.expect("told");
         }
-        let is_full = || matches!(connections.admit([127, 0, 0, 1].into()), Admission::Full);
-        assert_eq!(connections.creation_delay(std::time::Instant::now()), Duration::ZERO);
+        let listener: Arc<str> = Arc::from("PLAINTEXT");
+        let is_full = || matches!(connections.admit(&listener, [127, 0, 0, 1].into()), Admission::Full);
+        assert_eq!(connections.creation_delay(&listener, std::time::Instant::now()), Duration::ZERO);
         let seen = async {
             while segment_bytes("c") != 4_000_000
                 || !is_full()
-                || connections.creation_delay(std::time::Instant::now()).is_zero()
+                || connections.creation_delay(&listener, std::time::Instant::now()).is_zero()
                 || manager.log_manager().producer_expiration_ms() != 7
             {
                 tokio::task::yield_now().await;

@@ -47,8 +47,12 @@ pub fn sockets(config: &BrokerConfig) -> anyhow::Result<SocketSettings> {
 /// # Errors
 /// A host of `max.connections.per.ip.overrides` that cannot be found.
 pub fn connection_limits(config: &BrokerConfig) -> anyhow::Result<ConnectionLimits> {
+    let limit_of = |listener: &str| Some(config.listener_max_connections(listener)).filter(|limit| *limit < i32::MAX);
+    let listeners = config.endpoints().iter().map(|endpoint| &endpoint.listener);
     Ok(ConnectionLimits {
         max_connections: count(config.max_connections),
+        per_listener: listeners.filter_map(|name| Some((name.clone(), count(limit_of(name)?)))).collect(),
+        protected: (config.endpoints().len() > 1).then(|| config.inter_broker_listener().to_owned()),
         max_per_ip: count(config.max_connections_per_ip),
         per_ip_overrides: parse_overrides(&config.max_connections_per_ip_overrides)
             .map_err(|why| anyhow::anyhow!("max.connections.per.ip.overrides: {why}"))?,
