@@ -48,6 +48,7 @@ const TAKES_EFFECT: &[&str] = &[
     "log.message.timestamp.before.max.ms",
     "log.message.timestamp.difference.max.ms",
     "log.message.timestamp.type",
+    "log.preallocate",
     "log.retention.bytes",
     "log.retention.ms",
     "log.roll.jitter.ms",
@@ -74,7 +75,6 @@ const WAITS: &[(&str, &str)] = &[
     ("log.cleaner.max.compaction.lag.ms", NO_COMPACTION),
     ("log.cleaner.min.cleanable.ratio", NO_COMPACTION),
     ("log.cleaner.min.compaction.lag.ms", NO_COMPACTION),
-    ("log.preallocate", "Barnabas does not preallocate segments yet"),
     (
         "num.recovery.threads.per.data.dir",
         "logs are loaded while ZooKeeper is still being connected; set it in server.properties, it holds from the next start on",

@@ -39,6 +39,8 @@ pub struct LogConfig {
     pub timestamp_after_max_ms: i64,
     /// `compression.type` with its level.
     pub compression: TargetCompression,
+    /// `preallocate`.
+    pub preallocate: bool,
 }
 
 impl Default for LogConfig {
@@ -61,6 +63,7 @@ impl Default for LogConfig {
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: i64::MAX,
             compression: TargetCompression::Producer,
+            preallocate: false,
         }
     }
 }

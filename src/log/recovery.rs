@@ -174,6 +174,9 @@ impl Loading<'_> {
         }
         let path = files::segment_file(&self.params.dir, start, files::LOG);
         let segment = Segment::create(self.params.dir.clone(), start, self.params.now_ms).during("create", &path)?;
+        if self.params.config.preallocate {
+            segment.preallocate(self.params.config.segment_bytes).during("preallocate", &path)?;
+        }
         self.segments.push(Arc::new(segment));
         self.writer.dir_dirty = true;
         self.writer.producers.clear();

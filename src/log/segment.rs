@@ -5,10 +5,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use parking_lot::Mutex;
 
 use crate::base::ids::Offset;
@@ -17,6 +20,9 @@ use crate::log::files;
 use crate::log::index::{Index, IndexEntry, OffsetEntry, TimeEntry};
 use crate::log::scan;
 use crate::log::tail::Place;
+
+/// So much more than its length may a file take on the disk without being trimmed: what a file system rounds up.
+const SLACK: u64 = 1 << 20;
 
 /// A file that is opened when needed. Readers keep their own handle, so closing disturbs nobody.
 #[derive(Debug, Default)]
@@ -302,8 +308,27 @@ impl Segment {
         Ok(offsets >= slots(OffsetEntry::SIZE) || times + 1 >= slots(TimeEntry::SIZE))
     }
 
-    /// Ends the segment's life as the active one: the last time entry, and index files as long as their entries.
+    /// Has the file system set `bytes` aside for the `.log`, whose length stays what is written (`preallocate`; in Kafka the
+    /// file gets that length, with zeros behind the last record). One that cannot do so is not asked again.
+    pub(crate) fn preallocate(&self, bytes: i32) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(self.path(files::LOG))?;
+        match fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, bytes.into()) {
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives back what was set aside and not needed.
+    fn release(&self) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(self.path(files::LOG))?;
+        let found = file.metadata()?;
+        if found.blocks() * 512 > found.len() + SLACK { file.set_len(found.len()) } else { Ok(()) }
+    }
+
+    /// Ends the segment's life as the active one: the last time entry, index files as long as their entries, and no more
+    /// disk than the records take.
     pub(crate) fn become_inactive(&self) -> io::Result<()> {
+        self.release()?;
         self.push_time(self.max_timestamp()?)?;
         self.offsets.trim(&self.path(files::INDEX))?;
         self.times.trim(&self.path(files::TIME_INDEX))

@@ -99,6 +99,7 @@ fn log_config(topic: &TopicConfig) -> LogConfig {
         timestamp_before_max_ms: topic.message_timestamp_before_max_ms,
         timestamp_after_max_ms: topic.message_timestamp_after_max_ms,
         compression: compression(topic),
+        preallocate: topic.preallocate,
     }
 }
 

@@ -90,7 +90,7 @@ impl PartitionLog {
         let log_path = active.path(files::LOG);
         self.log_dir.watch(active.become_inactive().during("close the indexes of", &log_path))?;
         self.take_snapshot(writer, base)?;
-        let segment = Arc::new(self.create_segment(base, now_ms)?);
+        let segment = Arc::new(self.create_segment(base, config, now_ms)?);
         writer.dir_dirty = true;
         writer.bytes_since_index = 0;
         writer.rolling_timestamp = None;
@@ -104,9 +104,13 @@ impl PartitionLog {
     }
 
     /// Creates an empty segment in the folder.
-    pub(super) fn create_segment(&self, base: Offset, now_ms: i64) -> Result<Segment, LogError> {
+    pub(super) fn create_segment(&self, base: Offset, config: &LogConfig, now_ms: i64) -> Result<Segment, LogError> {
         let path = files::segment_file(&self.dir, base, files::LOG);
-        self.log_dir.watch(Segment::create(self.dir.clone(), base, now_ms).during("create", &path))
+        let segment = self.log_dir.watch(Segment::create(self.dir.clone(), base, now_ms).during("create", &path))?;
+        if config.preallocate {
+            self.log_dir.watch(segment.preallocate(config.segment_bytes).during("preallocate", &path))?;
+        }
+        Ok(segment)
     }
 
     /// Writes the producers as they are at `offset`, which is the log end, to a snapshot file.

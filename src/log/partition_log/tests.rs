@@ -377,6 +377,30 @@ fn an_idle_log_gives_its_descriptors_back() {
 
 /// How long appends take beside a bare CRC and write; run with `cargo test --release -- --ignored appends --nocapture`.
 #[test]
+fn segments_are_preallocated_and_trimmed_when_they_are_full() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    let config = LogConfig { segment_bytes: 4 << 20, preallocate: true, ..LogConfig::default() };
+    let log = PartitionLog::open(&params(dir.path(), config)).unwrap();
+    append(&log, &Spec::default());
+    let file = |base: i64| {
+        let found = std::fs::metadata(dir.path().join("t-0").join(format!("{base:020}.log"))).unwrap();
+        (found.len(), found.blocks() * 512)
+    };
+    let (written, taken) = file(0);
+    assert!(written < 200 && taken >= 4 << 20, "{written} {taken}");
+    log.roll(1).unwrap();
+    let (after, left) = file(0);
+    assert!(after == written && left <= 1 << 20, "{after} {left}");
+    assert!(file(1).0 == 0 && file(1).1 >= 4 << 20, "{:?}", file(1));
+    append(&log, &Spec::default());
+    drop(log);
+    let log = PartitionLog::open(&params(dir.path(), LogConfig::default())).unwrap();
+    assert_eq!(log.log_end_offset(), Offset(2));
+    assert_eq!(first_base(&log, 1), Some(1));
+}
+
+#[test]
 #[ignore = "a measurement"]
 fn appends_cost_little_more_than_a_write() {
     use std::io::Write;

@@ -73,7 +73,7 @@ impl PartitionLog {
         tracing::info!(partition = %self.tp, "removing everything, the log begins anew at {offset}");
         let gone = self.shared.lock().segments.clone();
         self.remove_segments(&gone)?;
-        let segment = Arc::new(self.create_segment(offset, now_ms)?);
+        let segment = Arc::new(self.create_segment(offset, &self.config(), now_ms)?);
         for snapshot in writer.snapshots.drain(..) {
             remove(&files::segment_file(&self.dir, snapshot, files::SNAPSHOT));
         }
