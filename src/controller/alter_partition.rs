@@ -156,7 +156,7 @@ fn judge(ctx: &Context, tp: &TopicPartition, sender: BrokerId, proposed: &Propos
     if sender != current.leader || !is_sound(&state, replicas) || !may_recover(current, &state) {
         return Verdict::Refuse(ErrorCode::InvalidRequest);
     }
-    if members(proposed, version).all(|(id, epoch)| is_eligible(ctx, id, epoch)) {
+    if members(proposed, version).all(|(id, epoch)| is_eligible(ctx, id, epoch, &current.isr)) {
         return Verdict::Write(state);
     }
     match version {
@@ -192,10 +192,11 @@ fn may_recover(current: &LeaderAndIsr, state: &LeaderAndIsr) -> bool {
     state.leader_recovery_state != RECOVERING || (state.isr.len() == 1 && current.leader_recovery_state == RECOVERING)
 }
 
-/// Alive, not about to stop, and still the life of the broker that the leader knows.
-fn is_eligible(ctx: &Context, member: BrokerId, epoch: BrokerEpoch) -> bool {
+/// Alive, not about to stop, and still the life of the broker that the leader knows. A suspect may stay, not join.
+fn is_eligible(ctx: &Context, member: BrokerId, epoch: BrokerEpoch, isr: &[BrokerId]) -> bool {
     let same_life = || epoch == BrokerEpoch::NONE || ctx.brokers.get(&member).is_some_and(|live| live.epoch == epoch);
-    ctx.is_live(member) && same_life()
+    let may_be = if isr.contains(&member) { ctx.is_live(member) } else { ctx.is_trusted(member) };
+    may_be && same_life()
 }
 
 fn response(

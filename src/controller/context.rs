@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::base::ids::{BrokerId, ControllerEpoch, TopicId, TopicPartition};
+use crate::base::ids::{BrokerEpoch, BrokerId, ControllerEpoch, TopicId, TopicPartition};
 use crate::zk::znodes::broker_ids::LiveBroker;
 use crate::zk::znodes::topics::{LeaderAndIsr, PartitionState as LeaderState, ReplicaAssignment};
 
@@ -125,8 +125,8 @@ pub struct Context {
     pub brokers: BTreeMap<BrokerId, LiveBroker>,
     /// Those of them that asked to stop.
     pub shutting_down: BTreeSet<BrokerId>,
-    /// Those of them whose processes seem to have died.
-    pub suspected: BTreeSet<BrokerId>,
+    /// Those whose processes seem to have died, each in the life that is meant.
+    pub suspected: BTreeMap<BrokerId, BrokerEpoch>,
     /// The topics, by name.
     pub topics: BTreeMap<Arc<str>, Topic>,
     names: HashMap<TopicId, Arc<str>>,
@@ -166,14 +166,19 @@ impl Context {
         self.names.get(&id)
     }
 
-    /// Whether a broker is up, did not ask to stop (`ControllerContext.liveBrokerIds`) and is not suspected to be dead.
+    /// Whether a broker is up and did not ask to stop (`ControllerContext.liveBrokerIds`).
     pub fn is_live(&self, broker: BrokerId) -> bool {
-        self.brokers.contains_key(&broker) && !self.is_leaving(broker)
+        self.brokers.contains_key(&broker) && !self.shutting_down.contains(&broker)
     }
 
-    /// Whether a broker asked to stop or seems to have died.
-    pub fn is_leaving(&self, broker: BrokerId) -> bool {
-        self.shutting_down.contains(&broker) || self.suspected.contains(&broker)
+    /// Whether a broker is up, did not ask to stop, and does not seem to have died.
+    pub fn is_trusted(&self, broker: BrokerId) -> bool {
+        self.is_live(broker) && !self.suspected.contains_key(&broker)
+    }
+
+    /// Those whose processes seem to have died.
+    pub fn suspects(&self) -> Vec<BrokerId> {
+        self.suspected.keys().copied().collect()
     }
 
     /// A partition.
@@ -213,6 +218,13 @@ impl Context {
     pub fn online_replicas(&self, tp: &TopicPartition) -> Vec<BrokerId> {
         let Some(partition) = self.partition(tp) else { return Vec::new() };
         partition.assignment.replicas.iter().copied().filter(|id| self.is_replica_online(*id, tp)).collect()
+    }
+
+    /// The ISR that a new partition starts with: all replicas that could serve, suspects only if there are no others.
+    pub fn first_in_sync(&self, tp: &TopicPartition) -> Vec<BrokerId> {
+        let online = self.online_replicas(tp);
+        let trusted: Vec<BrokerId> = online.iter().copied().filter(|id| self.is_trusted(*id)).collect();
+        if trusted.is_empty() { online } else { trusted }
     }
 
     /// Every replica that a broker has by assignment.

@@ -162,6 +162,8 @@ impl super::context::Context {
 
     fn may_lead(&self, broker: BrokerId, tp: &TopicPartition) -> bool {
         let leadership = self.partition(tp).and_then(|partition| partition.leadership.as_ref());
-        leadership.is_some_and(|l| l.leader_and_isr.isr.contains(&broker)) && self.is_replica_online(broker, tp)
+        leadership.is_some_and(|l| l.leader_and_isr.isr.contains(&broker))
+            && self.is_trusted(broker)
+            && self.is_replica_online(broker, tp)
     }
 }

@@ -1,6 +1,6 @@
 //! What the controller reacts to, and its one queue.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
@@ -120,10 +120,25 @@ impl EventQueue {
         events.clear();
     }
 
-    /// Forgets who seemed to have died or to have come back: those who watched over brokers until now are gone, and what
-    /// they saw would hold for ever.
-    pub(super) fn forget_suspicions(&self) {
-        self.events.lock().retain(|event| !matches!(event, Event::Suspected(..) | Event::Trusted(..)));
+    /// Takes out who seemed to have died or to have come back; what of `suspected` is left by that.
+    pub(super) fn take_suspicions(
+        &self,
+        mut suspected: BTreeMap<BrokerId, BrokerEpoch>,
+    ) -> BTreeMap<BrokerId, BrokerEpoch> {
+        self.events.lock().retain(|event| match event {
+            Event::Suspected(broker, epoch) => {
+                suspected.insert(*broker, *epoch);
+                false
+            }
+            Event::Trusted(broker, epoch) => {
+                if suspected.get(broker) == Some(epoch) {
+                    suspected.remove(broker);
+                }
+                false
+            }
+            _ => true,
+        });
+        suspected
     }
 
     /// Whether nothing is queued.

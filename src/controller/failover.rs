@@ -10,14 +10,13 @@ use super::replica_sm::Replica;
 use super::returned::Written;
 use super::run::Controller;
 use super::store::ControllerError;
-use super::suspicion::Life;
 use crate::base::ids::{TopicId, TopicPartition};
 use crate::zk::znodes::topics::TopicNode;
 
 impl Controller {
     /// Everything a broker is told here goes out in one request of each kind, so that a broker's first LeaderAndIsr
-    /// names all of its partitions. `suspect` is the controller that was deposed because it seems to have died.
-    pub(super) async fn on_failover(&mut self, suspect: Option<Life>) -> Result<(), ControllerError> {
+    /// names all of its partitions.
+    pub(super) async fn on_failover(&mut self) -> Result<(), ControllerError> {
         self.store.delete_old_notifications(&self.ctx).await?;
         if let Some(version) = self.config.feature_version {
             self.store.ensure_feature_node(&self.ctx, version).await?;
@@ -26,7 +25,7 @@ impl Controller {
         self.store.log_dir_events().await?; // likewise
         // Whatever topics allow by now, all leaderless partitions are looked at below.
         self.ctx.next_config_change = self.store.changed_topics(0).await?.0;
-        let written = self.initialize_context(suspect).await?;
+        let written = self.initialize_context().await?;
         let returned = self.ctx.set_returned_aside(&written);
         // Brokers must know who lives before they are told whom to follow.
         let mut live = Batch::default();
@@ -42,6 +41,9 @@ impl Controller {
         // Brokers that died while nobody was controller leave their ISRs now (`ReplicaStateMachine.startup`).
         let offline = self.ctx.offline_replicas();
         self.replicas_offline(&offline, &mut batch).await?;
+        for suspect in self.ctx.suspects() {
+            self.move_from_suspect(suspect, &mut batch).await?;
+        }
         self.send(batch);
         self.resume_reassignments(|_| true).await?;
         self.on_reassignment_node().await?;
@@ -50,15 +52,15 @@ impl Controller {
     }
 
     /// Reads brokers, topics, partitions and deletions, all watched; answers when each partition's state was written.
-    async fn initialize_context(&mut self, suspect: Option<Life>) -> Result<Written, ControllerError> {
+    async fn initialize_context(&mut self) -> Result<Written, ControllerError> {
         for broker in self.store.brokers().await? {
-            let suspected = suspect == Some((broker.info.id, broker.epoch));
-            if suspected {
-                self.ctx.suspected.insert(broker.info.id);
-            }
-            self.channels.add(broker.clone(), suspected);
+            let is_suspected = self.ctx.suspected.get(&broker.info.id) == Some(&broker.epoch);
+            self.channels.add(broker.clone(), is_suspected);
             self.ctx.brokers.insert(broker.info.id, broker);
         }
+        // The others are over, or came again.
+        let brokers = &self.ctx.brokers;
+        self.ctx.suspected.retain(|id, epoch| brokers.get(id).is_some_and(|broker| broker.epoch == *epoch));
         let names = self.store.topics().await?;
         let mut nodes = self.store.topic_nodes(&names).await?;
         self.assign_topic_ids(&mut nodes).await?;

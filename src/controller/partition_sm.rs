@@ -45,8 +45,8 @@ impl Context {
         }
     }
 
-    /// The replicas that may be elected, and that are told of it: a broker that is stopping takes part in its own
-    /// replacement.
+    /// The replicas that may be elected, and that are told of it: a broker that is stopping or suspected takes part in its
+    /// own replacement.
     fn candidates(&self, tp: &TopicPartition, reason: Option<Reason>) -> Vec<BrokerId> {
         if reason != Some(Reason::ControlledShutdown) {
             return self.online_replicas(tp);
@@ -94,7 +94,7 @@ impl Controller {
     async fn initialize_leaders(&mut self, new: Vec<TopicPartition>, batch: &mut Batch) -> Result<(), ControllerError> {
         let mut states = Vec::with_capacity(new.len());
         for tp in new {
-            match election::elect_first(&self.ctx.online_replicas(&tp)) {
+            match election::elect_first(&self.ctx.first_in_sync(&tp)) {
                 Some(state) => states.push((tp, state)),
                 None => warn!("{tp} stays without a leader: none of its replicas is alive"),
             }
@@ -177,8 +177,12 @@ impl Controller {
             None if fresh => self.unclean_allowed(partitions, &states).await?,
             _ => HashMap::new(),
         };
-        let leaving = self.ctx.shutting_down.union(&self.ctx.suspected);
-        let shutting_down: Vec<BrokerId> = leaving.copied().collect();
+        let least_left = match reason {
+            Some(Reason::Suspicion) => self.least_in_sync(partitions).await?,
+            _ => HashMap::new(),
+        };
+        let shutting_down: Vec<BrokerId> = self.ctx.shutting_down.iter().copied().collect();
+        let suspected = self.ctx.suspects();
         let (mut elected, mut undecided) = (Vec::new(), Vec::new());
         for (tp, state) in partitions.iter().zip(states) {
             let Some(state) = state else {
@@ -190,15 +194,15 @@ impl Controller {
             }
             let Some(partition) = self.ctx.partition(tp) else { continue };
             let live = self.ctx.candidates(tp, reason);
-            // A suspect has what the others lack: while it may come back, nobody leads without that.
-            let suspects = state.leader_and_isr.isr.iter().any(|id| self.ctx.suspected.contains(id));
-            let unclean = !suspects && unclean.get(&tp.topic).is_some_and(|unclean| *unclean);
+            let unclean = unclean.get(&tp.topic).is_some_and(|unclean| *unclean);
             let reason = reason.unwrap_or(Reason::Offline { unclean });
             let replicas = match reason {
                 Reason::Reassignment => partition.assignment.target_replicas(),
                 _ => partition.assignment.replicas.clone(),
             };
-            let candidates = Candidates { replicas: &replicas, live: &live, shutting_down: &shutting_down };
+            let least_left = least_left.get(&tp.topic).copied().unwrap_or_default();
+            let (shutting_down, suspected) = (&shutting_down, &suspected);
+            let candidates = Candidates { replicas: &replicas, live: &live, shutting_down, suspected, least_left };
             match election::elect(&state.leader_and_isr, candidates, reason) {
                 Some(state) => elected.push((tp.clone(), state)),
                 None => undecided.push(tp.clone()),
@@ -261,6 +265,6 @@ impl Controller {
             }
         }
         let default = self.handle.status.unclean.load(Ordering::Acquire);
-        Ok(self.store.unclean_election_enabled(&topics, default).await?)
+        Ok(self.store.topic_settings(&topics, "unclean.leader.election.enable", default).await?)
     }
 }

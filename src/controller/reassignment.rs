@@ -156,7 +156,7 @@ impl Controller {
             return refuse(invalid, format!("The list of replicas {target:?} holds a number that is no broker's id."));
         }
         let planned = current.reassign_to(target);
-        let dead: Vec<_> = planned.adding.iter().filter(|id| alive && !self.ctx.is_live(**id)).collect();
+        let dead: Vec<_> = planned.adding.iter().filter(|id| alive && !self.ctx.is_trusted(**id)).collect();
         match dead.is_empty() {
             true => Ok(planned),
             false => refuse(invalid, format!("The brokers {dead:?} of the list of replicas are not alive.")),

@@ -48,16 +48,12 @@ impl Context {
         online
     }
 
-    /// Replicas on brokers that are not registered or suspected to be dead, but for those of topics that are to be deleted.
-    /// What a suspect leads still, as nobody else may, stays with it.
+    /// Replicas on brokers that are not registered, but for those of topics that are to be deleted.
     pub(super) fn offline_replicas(&self) -> Vec<Replica> {
         let staying = self.all_partitions().filter(|(tp, _)| !self.is_to_be_deleted(&tp.topic));
         staying
             .flat_map(|(tp, p)| p.assignment.replicas.iter().map(move |broker| (tp.clone(), *broker)))
-            .filter(|(tp, broker)| match self.suspected.contains(broker) {
-                true => !self.leads(*broker, tp),
-                false => !self.brokers.contains_key(broker),
-            })
+            .filter(|(_, broker)| !self.brokers.contains_key(broker))
             .collect()
     }
 }

@@ -1,5 +1,6 @@
 //! The controller's loop: takes events off the queue, handles each to its end, resigns when it must.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::channels::{BrokerChannel, Channels};
 use super::context::Context;
 use super::event::{ControllerHandle, Event};
 use super::store::{ControllerError, Elected, Store};
-use super::suspicion::{Life, Vigil};
+use super::suspicion::Vigil;
 use crate::base::clock::Clock;
 use crate::base::ids::{BrokerEpoch, BrokerId};
 use crate::base::watch;
@@ -36,6 +37,8 @@ pub struct ControllerConfig {
     pub delete_topic_enable: bool,
     /// `unclean.leader.election.enable` at the start, for topics that do not set their own.
     pub unclean_leader_election_enable: bool,
+    /// `min.insync.replicas`, for topics that do not set their own.
+    pub min_insync_replicas: i32,
     /// The listener that brokers use among themselves.
     pub inter_broker_listener: String,
     /// Whether topics get ids: IBP 2.8 and later.
@@ -62,6 +65,7 @@ impl ControllerConfig {
             broker_id,
             delete_topic_enable: true,
             unclean_leader_election_enable: false,
+            min_insync_replicas: 1,
             inter_broker_listener: "PLAINTEXT".into(),
             use_topic_ids: true,
             rebalance: Some(Rebalance { interval: Duration::from_secs(300), percentage: 10 }),
@@ -197,7 +201,8 @@ impl Controller {
                 Some(found) if found.mine && self.is_active() && !reload => return Ok(()),
                 Some(found) if found.mine => {
                     let elected = self.store.current_epoch().await?;
-                    return self.become_controller(elected, None).await;
+                    let suspected = std::mem::take(&mut self.ctx.suspected);
+                    return self.become_controller(elected, suspected).await;
                 }
                 Some(found) => {
                     self.resign(&format!("broker {id} is the controller"));
@@ -207,7 +212,7 @@ impl Controller {
                     self.resign("there is no controller");
                     if let Some(elected) = self.store.elect(self.config.broker_id, self.clock.now_ms()).await? {
                         self.store.watch_controller().await?;
-                        return self.become_controller(elected, None).await;
+                        return self.become_controller(elected, BTreeMap::new()).await;
                     }
                 }
             }
@@ -215,15 +220,18 @@ impl Controller {
         Err(ZkError::Unknown("no controller could be elected".into()).into())
     }
 
+    /// `suspected` are the brokers whose processes are known to have died, as it seems.
     pub(super) async fn become_controller(
         &mut self,
         elected: Elected,
-        suspect: Option<Life>,
+        suspected: BTreeMap<BrokerId, BrokerEpoch>,
     ) -> Result<(), ControllerError> {
         self.vigil = None;
+        // Who watched over brokers until now is gone; what they saw last counts, and is watched from there on.
         self.channels.clear();
-        self.handle.queue.forget_suspicions();
+        let suspected = self.handle.queue.take_suspicions(suspected);
         self.ctx = Context::new(elected.epoch, elected.epoch_zk_version);
+        self.ctx.suspected = suspected;
         let status = &self.handle.status;
         status.controller.store(self.config.broker_id.get(), Ordering::Release);
         status.epoch.store(elected.epoch.get(), Ordering::Release);
@@ -231,7 +239,7 @@ impl Controller {
         let interval = self.config.rebalance.map_or(FIRST_REBALANCE, |rebalance| rebalance.interval);
         self.next_rebalance = Instant::now() + FIRST_REBALANCE.min(interval);
         info!("broker {} is the controller, epoch {}", self.config.broker_id, elected.epoch);
-        self.on_failover(suspect).await
+        self.on_failover().await
     }
 
     fn resign(&mut self, why: &str) {

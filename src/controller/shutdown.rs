@@ -52,7 +52,7 @@ impl Controller {
 
     /// Moves a broker's leaderships and takes it out of all ISRs, as far as that leaves anybody in them. Returns the
     /// partitions that it still leads.
-    pub(super) async fn move_away(&mut self, broker: BrokerId) -> Result<Vec<TopicPartition>, ControllerError> {
+    async fn move_away(&mut self, broker: BrokerId) -> Result<Vec<TopicPartition>, ControllerError> {
         let (led, followed): (Vec<Replica>, Vec<Replica>) =
             self.movable_replicas(broker).into_iter().partition(|(tp, _)| self.ctx.leads(broker, tp));
         let led: Vec<TopicPartition> = led.into_iter().map(|(tp, _)| tp).collect();
@@ -64,7 +64,7 @@ impl Controller {
     }
 
     /// The broker's replicas of partitions that others have too, and that stay.
-    fn movable_replicas(&self, broker: BrokerId) -> Vec<Replica> {
+    pub(super) fn movable_replicas(&self, broker: BrokerId) -> Vec<Replica> {
         let mut replicas = self.ctx.replicas_on(&BTreeSet::from([broker]));
         replicas.retain(|(tp, _)| {
             let partition = self.ctx.partition(tp);

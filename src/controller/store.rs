@@ -1,6 +1,6 @@
 //! What the controller reads from and writes to ZooKeeper. Every write is fenced by the version of `/controller_epoch`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -291,23 +291,6 @@ impl Store {
             }
         }
         Ok(updated)
-    }
-
-    /// Whether each of these topics may be led by a replica out of sync as a last resort.
-    pub(super) async fn unclean_election_enabled(
-        &self,
-        names: &[Arc<str>],
-        default: bool,
-    ) -> Result<HashMap<Arc<str>, bool>, ZkError> {
-        let paths: Vec<String> = names.iter().map(|name| configs::path(configs::EntityType::Topics, name)).collect();
-        let nodes = self.zk.get_many(&paths).await?;
-        let enabled = |path: &str, data: &[u8]| -> Option<bool> {
-            let overrides = configs::decode(path, data).ok()?;
-            overrides.get("unclean.leader.election.enable")?.trim().to_ascii_lowercase().parse().ok()
-        };
-        let each = names.iter().zip(&paths).zip(nodes);
-        let own = |path: &str, node: Option<crate::zk::Node>| node.and_then(|node| enabled(path, &node.data));
-        Ok(each.map(|((name, path), node)| (name.clone(), own(path, node).unwrap_or(default))).collect())
     }
 
     /// The topics that are marked for deletion; watches for the next change.

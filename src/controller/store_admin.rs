@@ -1,6 +1,7 @@
 //! The rest of what the controller reads and writes: reassignments, asked-for elections, producer ids.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use tracing::warn;
@@ -19,6 +20,22 @@ const BLOCK_SIZE: i64 = 1000;
 const ATTEMPTS: usize = 10;
 
 impl Store {
+    /// What each of these topics sets for a key, or the default.
+    pub(super) async fn topic_settings<T: FromStr + Copy>(
+        &self,
+        names: &[Arc<str>],
+        key: &str,
+        default: T,
+    ) -> Result<HashMap<Arc<str>, T>, ZkError> {
+        let paths: Vec<String> = names.iter().map(|name| configs::path(configs::EntityType::Topics, name)).collect();
+        let nodes = self.zk.get_many(&paths).await?;
+        let own = |path: &str, node: Option<Node>| -> Option<T> {
+            configs::decode(path, &node?.data).ok()?.get(key)?.trim().to_ascii_lowercase().parse().ok()
+        };
+        let each = names.iter().zip(&paths).zip(nodes);
+        Ok(each.map(|((name, path), node)| (name.clone(), own(path, node).unwrap_or(default))).collect())
+    }
+
     /// A node that may not be there, watched for its coming, changing and going.
     async fn find_and_watch(&self, path: &str) -> Result<Option<Node>, ZkError> {
         match self.zk.exists_and_watch(path, &self.sink).await? {

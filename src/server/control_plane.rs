@@ -28,6 +28,7 @@ pub fn controller_config(config: &BrokerConfig, broker_id: BrokerId) -> Controll
         broker_id,
         delete_topic_enable: config.delete_topic_enable,
         unclean_leader_election_enable: config.unclean_leader_election_enable,
+        min_insync_replicas: config.min_insync_replicas,
         inter_broker_listener: config.inter_broker_listener().to_owned(),
         rebalance: config.auto_leader_rebalance_enable.then(|| Rebalance {
             interval: Duration::from_secs(u64::try_from(config.leader_imbalance_check_interval_seconds).unwrap_or(1)),

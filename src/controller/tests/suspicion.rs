@@ -9,22 +9,80 @@ use crate::zk::znodes::configs;
 #[tokio::test]
 async fn a_suspects_leaderships_go_to_the_isr_and_come_to_no_harm() {
     let (cluster, [one, two, three]) = Cluster::of_three().await;
-    cluster.create_led("t", 20, &[2, 3]).await;
-    cluster.create_led("followed", 1, &[3, 2]).await;
+    cluster.create_led("t", 20, &[2, 3, 1]).await;
+    cluster.create_led("followed", 1, &[3, 2, 1]).await;
     cluster.create_led("alone", 1, &[2, 3]).await;
     assert_eq!(cluster.propose(&one, &two, "alone", &[2]).await, 0);
     cluster.brokers.set_dead(2, true);
     eventually("another leader", async || cluster.leader("t", 19).await == Some(3)).await;
-    eventually("one less in sync", async || cluster.isr("followed", 0).await == [3]).await;
-    assert_eq!(cluster.isr("t", 19).await, [3]);
+    eventually("one less in sync", async || cluster.isr("followed", 0).await == [3, 1]).await;
+    assert_eq!(cluster.isr("t", 19).await, [3, 1]);
     // What only the suspect has in full stays with it.
     let alone = cluster.state("alone", 0).await.unwrap().leader_and_isr;
     assert_eq!((alone.leader, alone.isr, alone.leader_epoch), (BrokerId(2), vec![BrokerId(2)], LeaderEpoch(0)));
     // It is alive after all: what it proposes in its old epoch is refused, and it may not join as long as it is suspected.
-    assert_eq!(cluster.propose(&one, &three, "t", &[3, 2]).await, ErrorCode::IneligibleReplica.code());
+    assert_eq!(cluster.propose(&one, &three, "t", &[3, 1, 2]).await, ErrorCode::IneligibleReplica.code());
     cluster.brokers.set_dead(2, false);
     eventually("told its role", async || cluster.brokers.leaders(2, "t").get(&0) == Some(&(3, 1))).await;
-    eventually("it may join again", async || cluster.propose(&one, &three, "t", &[3, 2]).await == 0).await;
+    eventually("it may join again", async || cluster.propose(&one, &three, "t", &[3, 1, 2]).await == 0).await;
+}
+
+#[tokio::test]
+async fn a_suspect_stays_in_an_isr_that_would_become_too_small() {
+    let (cluster, [one, two, three]) = Cluster::of_three().await;
+    let overrides = BTreeMap::from([("min.insync.replicas".to_owned(), "3".to_owned())]);
+    let path = configs::path(configs::EntityType::Topics, "strict");
+    cluster.admin.create_recursive(&path, &configs::encode(&overrides)).await.unwrap();
+    cluster.create_led("strict", 1, &[2, 3, 1]).await;
+    cluster.create_led("pair", 1, &[2, 3]).await;
+    cluster.create_led("followed", 1, &[3, 2]).await;
+    cluster.create_led("joined", 1, &[3, 2, 1]).await;
+    assert_eq!(cluster.propose(&one, &three, "joined", &[3, 2]).await, 0);
+    cluster.brokers.set_dead(2, true);
+    for topic in ["strict", "pair"] {
+        eventually("another leader", async || cluster.leader(topic, 0).await == Some(3)).await;
+    }
+    assert_eq!(cluster.isr("strict", 0).await, [2, 3, 1]);
+    assert_eq!(cluster.isr("pair", 0).await, [2, 3]);
+    assert_eq!(cluster.isr("followed", 0).await, [3, 2]);
+    // Others may join beside it, and it leaves once it lags.
+    assert_eq!(cluster.propose(&one, &three, "joined", &[3, 2, 1]).await, 0);
+    assert_eq!(cluster.propose(&one, &three, "pair", &[3]).await, 0);
+    // When its session ends it has died indeed.
+    cluster.brokers.set_dead(2, false);
+    eventually("trusted", async || cluster.brokers.leaders(2, "strict").get(&0) == Some(&(3, 1))).await;
+    cluster.brokers.set_dead(2, true);
+    two.zk.close().await;
+    eventually("it has left", async || cluster.isr("strict", 0).await == [3, 1]).await;
+}
+
+#[tokio::test]
+async fn a_suspect_leads_where_nobody_else_can() {
+    let (cluster, [_one, _two, three]) = Cluster::of_three().await;
+    cluster.create_led("t", 1, &[3, 2]).await;
+    cluster.create_led("u", 1, &[2, 1, 3]).await;
+    cluster.brokers.set_dead(2, true);
+    eventually("it is suspected", async || cluster.leader("u", 0).await == Some(1)).await;
+    three.zk.close().await;
+    eventually("the suspect leads", async || cluster.leader("t", 0).await == Some(2)).await;
+    assert_eq!(cluster.isr("t", 0).await, [2]);
+}
+
+#[tokio::test]
+async fn a_suspicion_outlives_what_makes_the_controller_read_everything_anew() {
+    let (cluster, [one, _, three]) = Cluster::of_three().await;
+    cluster.create_led("t", 1, &[2, 3, 1]).await;
+    cluster.brokers.set_dead(2, true);
+    eventually("another leader", async || cluster.isr("t", 0).await == [3, 1]).await;
+    one.handle.queue.push(Event::Reload);
+    cluster.create_led("u", 1, &[3]).await;
+    assert_eq!(cluster.propose(&one, &three, "t", &[3, 1, 2]).await, ErrorCode::IneligibleReplica.code());
+    // Whoever died in the meantime is suspected too: what waits in the queue counts.
+    one.handle.queue.push(Event::Suspected(BrokerId(3), BrokerEpoch(three.epoch)));
+    let taken = one.handle.queue.take_suspicions(BTreeMap::new());
+    assert_eq!(taken, BTreeMap::from([(BrokerId(3), BrokerEpoch(three.epoch))]));
+    cluster.brokers.set_dead(2, false);
+    eventually("it may join again", async || cluster.propose(&one, &three, "t", &[3, 1, 2]).await == 0).await;
 }
 
 #[tokio::test]
