@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -13,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tracing::{debug, error, warn};
 
-use super::isr::{IsrProposal, IsrState};
+use super::isr::{Attempts, IsrProposal, IsrState};
 use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerEpoch, BrokerId, LeaderEpoch, TopicId, TopicPartition};
 
@@ -30,7 +31,8 @@ pub type BuildRequest<'a> = &'a (dyn Fn(i16) -> AlterPartitionRequest + Send + S
 /// The way to the controller.
 pub trait AlterPartitionSender: Send + Sync {
     /// Sends the request that `build` makes for the version both sides know, `max_version` at most; answers with that
-    /// version. An error leaves it open whether the controller got the request.
+    /// version. An error leaves it open whether the controller got the request, as does building it more than once for
+    /// all attempts but the last.
     fn alter_partition<'a>(
         &'a self,
         max_version: i16,
@@ -45,10 +47,12 @@ pub struct Item {
     pub topic_id: TopicId,
     /// What is proposed.
     pub proposal: IsrProposal,
+    /// What became of the times it was sent before.
+    pub attempts: Attempts,
 }
 
 /// What a round came to, for one partition.
-pub type Answered = (IsrProposal, Result<IsrState, ErrorCode>);
+pub type Answered = (IsrProposal, Result<IsrState, ErrorCode>, Attempts);
 
 /// Proposals that wait: one for each partition.
 #[derive(Debug, Default)]
@@ -101,16 +105,24 @@ pub async fn run(
     answered: impl Fn(Answered) -> bool + Send + Sync,
 ) {
     loop {
-        let items = queue.next().await;
+        let mut items = queue.next().await;
         let max_version = if items.iter().any(|item| item.topic_id.is_nil()) { FIRST_BY_ID - 1 } else { i16::MAX };
-        let build = |version| request(&items, me, broker_epoch(), version);
+        let built = AtomicUsize::new(0);
+        let build = |version| {
+            built.fetch_add(1, Ordering::Relaxed);
+            request(&items, me, broker_epoch(), version)
+        };
         let sent = sender.alter_partition(max_version, &build).await;
+        // Whoever sends tries again by itself; only the last attempt can have been answered.
+        if sent.is_err() || built.into_inner() > 1 {
+            items.iter_mut().for_each(|item| item.attempts = Attempts::Open);
+        }
         let again = match sent.map(|(version, response)| answers(&items, response, version)) {
             Ok(Ok(answers)) => {
                 let mut again = Vec::new();
                 for (item, answer) in items.into_iter().zip(answers) {
                     // What the controller did not answer for is asked again.
-                    let retry = answer.is_none_or(|answer| answered((item.proposal.clone(), answer)));
+                    let retry = answer.is_none_or(|answer| answered((item.proposal.clone(), answer, item.attempts)));
                     again.extend(retry.then_some(item));
                 }
                 again

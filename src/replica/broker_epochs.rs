@@ -14,6 +14,8 @@ use crate::base::ids::{BrokerEpoch, BrokerId};
 #[derive(Debug, Default)]
 pub struct BrokerEpochs {
     known: RwLock<Option<BTreeMap<BrokerId, BrokerEpoch>>>, // locked for a look only
+    /// The newest life of each broker that was seen to be gone, without another in its place.
+    gone: RwLock<BTreeMap<BrokerId, BrokerEpoch>>, // likewise; bounded by the brokers' ids
 }
 
 impl BrokerEpochs {
@@ -24,7 +26,21 @@ impl BrokerEpochs {
 
     /// All registrations as they are now.
     pub fn set(&self, epochs: BTreeMap<BrokerId, BrokerEpoch>) {
-        *self.known.write() = Some(epochs);
+        let mut known = self.known.write();
+        let ended = known.iter().flatten().filter(|(id, _)| !epochs.contains_key(id)).map(|(id, epoch)| (*id, *epoch));
+        self.gone.write().extend(ended);
+        *known = Some(epochs);
+    }
+
+    /// Whether that life of `broker` was seen to have ended. Of one that does not tell its epoch: whether it is gone.
+    pub fn is_over(&self, broker: BrokerId, life: BrokerEpoch) -> bool {
+        let known = self.known.read();
+        let registered = known.as_ref().and_then(|known| known.get(&broker).copied());
+        if life == BrokerEpoch::NONE {
+            return known.is_some() && registered.is_none();
+        }
+        let newest = registered.map(BrokerEpoch::get).max(self.gone.read().get(&broker).map(|gone| gone.get() + 1));
+        newest.is_some_and(|newest| life.get() < newest)
     }
 
     /// Whether a fetch of `broker` in the life `fetched_in` is of its present life. Without a watch, or from a broker that
@@ -52,6 +68,10 @@ impl IsrEligibility for LiveBrokers {
     fn is_eligible(&self, broker: BrokerId, fetched_in: BrokerEpoch) -> bool {
         self.metadata.snapshot().broker(broker).is_some() && self.epochs.is_present_life(broker, fetched_in)
     }
+
+    fn is_over(&self, broker: BrokerId, life: BrokerEpoch) -> bool {
+        self.epochs.is_over(broker, life)
+    }
 }
 
 #[cfg(test)]
@@ -68,5 +88,20 @@ mod tests {
         assert!(epochs.is_present_life(two, BrokerEpoch(12)), "the watch lags");
         assert!(epochs.is_present_life(two, BrokerEpoch::NONE), "a broker before KIP-903");
         assert!(epochs.is_present_life(BrokerId(3), BrokerEpoch(1)), "the watch has not seen it yet");
+    }
+
+    #[test]
+    fn a_life_is_over_once_it_was_seen_to_be() {
+        let (epochs, two) = (BrokerEpochs::new(), BrokerId(2));
+        epochs.set(BTreeMap::new());
+        assert!(!epochs.is_over(two, BrokerEpoch(9)), "it may not have been seen yet");
+        epochs.set([(two, BrokerEpoch(9))].into());
+        assert!(!epochs.is_over(two, BrokerEpoch(9)) && epochs.is_over(two, BrokerEpoch(8)));
+        assert!(!epochs.is_over(two, BrokerEpoch::NONE), "nobody knows which");
+        epochs.set(BTreeMap::new());
+        assert!(epochs.is_over(two, BrokerEpoch::NONE));
+        assert!(epochs.is_over(two, BrokerEpoch(9)) && !epochs.is_over(two, BrokerEpoch(10)));
+        epochs.set([(two, BrokerEpoch(12))].into());
+        assert!(epochs.is_over(two, BrokerEpoch(9)) && !epochs.is_over(two, BrokerEpoch(12)));
     }
 }

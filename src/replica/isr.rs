@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   Committed ──propose──> Pending ──controller agrees──> Committed (new ISR, new partition epoch)
-//!       ^                     │ ──not attempted, ineligible──> Committed (as it was)
+//!       ^                     │ ──not attempted, ineligible──> Committed (as it was), once no attempt can be under way
 //!       └──LeaderAndIsr───────┘ ──anything final──> stays pending until the controller tells a new state
 //! ```
 //!
@@ -48,6 +48,15 @@ pub struct IsrState {
     pub isr: BrokerIds,
 }
 
+/// What was heard of the times a proposal was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempts {
+    /// All were answered: the answer is the last word.
+    Answered,
+    /// Of some it is not known whether they arrived: they may be yet to come, and be taken in.
+    Open,
+}
+
 /// What became of a proposal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -67,6 +76,9 @@ pub enum Outcome {
 pub trait IsrEligibility: Send + Sync {
     /// Whether `broker` lives, in the life in which it fetched last (-1 where it did not say).
     fn is_eligible(&self, broker: BrokerId, fetched_in: BrokerEpoch) -> bool;
+
+    /// Whether that life of `broker` is certainly over: no controller that is told of it takes it in any more.
+    fn is_over(&self, broker: BrokerId, life: BrokerEpoch) -> bool;
 }
 
 /// Who leads tells nothing of brokers: everybody may.
@@ -75,6 +87,10 @@ pub struct Everybody;
 impl IsrEligibility for Everybody {
     fn is_eligible(&self, _broker: BrokerId, _fetched_in: BrokerEpoch) -> bool {
         true
+    }
+
+    fn is_over(&self, _broker: BrokerId, _life: BrokerEpoch) -> bool {
+        false
     }
 }
 
@@ -153,7 +169,17 @@ impl Leadership {
     }
 
     /// Takes in what the controller answered to `proposal` (`Partition.handleAlterPartitionUpdate` and `…Error`).
-    pub fn isr_answered(&mut self, proposal: &IsrProposal, answer: Result<IsrState, ErrorCode>) -> Outcome {
+    ///
+    /// A refusal leaves the state as it was, so an earlier attempt that is still on its way may find it so, and be taken in
+    /// when whoever was refused may join. Kafka forgets the proposal nevertheless, and with it who holds the high
+    /// watermark; here it stays, and is sent again until an answer settles it or until no attempt can succeed.
+    pub fn isr_answered(
+        &mut self,
+        proposal: &IsrProposal,
+        answer: Result<IsrState, ErrorCode>,
+        attempts: Attempts,
+        eligible: &dyn IsrEligibility,
+    ) -> Outcome {
         let is_same = |pending: &PendingIsr| {
             pending.partition_epoch == proposal.partition_epoch
                 && pending.isr.iter().eq(proposal.isr.iter().map(|(id, _)| id))
@@ -174,6 +200,11 @@ impl Leadership {
                 Outcome::Committed
             }
             Err(ErrorCode::OperationNotAttempted | ErrorCode::IneligibleReplica) => {
+                let joins = |id: &BrokerId| !self.isr.contains(id);
+                let cannot = |(id, life): &(BrokerId, BrokerEpoch)| joins(id) && eligible.is_over(*id, *life);
+                if attempts == Attempts::Open && !proposal.isr.iter().any(cannot) {
+                    return Outcome::Retry;
+                }
                 self.pending = None;
                 Outcome::Withdrawn
             }

@@ -61,7 +61,7 @@ fn item(topic: &'static str, id: u128, partition: i32) -> Item {
         partition_epoch: 5,
         isr: vec![(BrokerId(1), BrokerEpoch(10)), (BrokerId(2), BrokerEpoch(20))],
     };
-    Item { topic_id: TopicId::from_u128(id), proposal }
+    Item { topic_id: TopicId::from_u128(id), proposal, attempts: Attempts::Answered }
 }
 
 struct Round {
@@ -113,7 +113,8 @@ async fn what_waits_goes_together_in_the_controllers_version() {
         assert_eq!(epochs, if version < 3 { vec![] } else { vec![10, 20] });
         let mut bytes = bytes::BytesMut::new();
         kafka_protocol::protocol::Encodable::encode(request, &mut bytes, version).expect("it fits its version");
-        for (proposal, answer) in round.answers.lock().iter() {
+        for (proposal, answer, attempts) in round.answers.lock().iter() {
+            assert_eq!(*attempts, Attempts::Answered);
             let state = answer.as_ref().expect("agreed");
             assert_eq!((state.partition_epoch, state.isr.len()), (proposal.partition_epoch + 1, 2));
         }
@@ -158,9 +159,50 @@ async fn a_newer_proposal_takes_the_place_of_one_that_waits() {
     until(|| round.controller.seen.lock().len() == 1).await;
     round.queue.submit(item("a", 1, 0));
     let newer = IsrProposal { leader_epoch: LeaderEpoch(9), ..item("a", 1, 0).proposal };
-    round.queue.submit(Item { topic_id: TopicId::from_u128(1), proposal: newer });
+    round.queue.submit(Item { topic_id: TopicId::from_u128(1), proposal: newer, attempts: Attempts::Answered });
     round.queue.retry(item("a", 1, 0));
     assert_eq!(round.queue.len(), 1, "and one request is under way at a time");
     let waiting = round.queue.waiting.lock();
     assert_eq!(waiting.values().next().expect("one").proposal.leader_epoch, LeaderEpoch(9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_was_not_answered_is_remembered() {
+    let round = start(3, vec![Box::new(|_| Err("no answer in time".to_owned())), Box::new(agree)]);
+    round.queue.submit(item("a", 1, 0));
+    until(|| round.answers.lock().len() == 1).await;
+    assert_eq!(round.answers.lock()[0].2, Attempts::Open);
+}
+
+/// Tries again by itself.
+struct Twice(Controller);
+
+impl AlterPartitionSender for Twice {
+    fn alter_partition<'a>(
+        &'a self,
+        max_version: i16,
+        build: BuildRequest<'a>,
+    ) -> BoxFuture<'a, Result<(i16, AlterPartitionResponse), String>> {
+        drop(build(max_version.min(3)));
+        self.0.alter_partition(max_version, build)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_is_one_that_the_sender_made_again_by_itself() {
+    let controller = Controller {
+        version: 3,
+        replies: Mutex::new(VecDeque::from([Box::new(agree) as Reply])),
+        seen: Mutex::default(),
+    };
+    let (queue, answers) = (Arc::<AlterPartitionQueue>::default(), Arc::<Mutex<Vec<Answered>>>::default());
+    let heard = Arc::clone(&answers);
+    let answered = move |answer: Answered| {
+        heard.lock().push(answer);
+        false
+    };
+    tokio::spawn(run(Arc::clone(&queue), BrokerId(1), || BrokerEpoch(10), Arc::new(Twice(controller)), answered));
+    queue.submit(item("a", 1, 0));
+    until(|| answers.lock().len() == 1).await;
+    assert_eq!(answers.lock()[0].2, Attempts::Open);
 }

@@ -51,6 +51,11 @@ fn agreed(leader_epoch: i32, partition_epoch: i32, isr: &[i32]) -> Result<IsrSta
     })
 }
 
+/// All attempts were answered.
+fn answered(leadership: &mut Leadership, proposal: &IsrProposal, answer: Result<IsrState, ErrorCode>) -> Outcome {
+    leadership.isr_answered(proposal, answer, Attempts::Answered, &Everybody)
+}
+
 #[test]
 fn a_state_told_again_leaves_the_proposal_under_way() {
     let mut leadership = leading(&[1, 3]);
@@ -59,7 +64,7 @@ fn a_state_told_again_leaves_the_proposal_under_way() {
     let (proposal, told) = (sent(&leadership), state(4, 7, &[1, 3]));
     leadership.make_leader(ME, &told, Offset(20), 100_000);
     assert!(leadership.in_maximal_isr(BrokerId(2)), "a new controller may still take it in");
-    assert_eq!(leadership.isr_answered(&proposal, agreed(4, 8, &[1, 3, 2])), Outcome::Committed);
+    assert_eq!(answered(&mut leadership, &proposal, agreed(4, 8, &[1, 3, 2])), Outcome::Committed);
     assert_eq!(leadership.isr.iter().map(|id| id.get()).collect::<Vec<_>>(), [1, 3, 2]);
 }
 
@@ -71,9 +76,9 @@ fn what_an_older_proposal_came_to_is_taken_in() {
     leadership.pending = None;
     fetch(&mut leadership, 2, 7, 20, 20, 200_000);
     assert!(expand(&mut leadership, 2, 10).is_some());
-    assert_eq!(leadership.isr_answered(&older, agreed(4, 8, &[1])), Outcome::Committed);
+    assert_eq!(answered(&mut leadership, &older, agreed(4, 8, &[1])), Outcome::Committed);
     assert_eq!((leadership.partition_epoch, leadership.pending.clone()), (8, None), "what waits is void");
-    assert_eq!(leadership.isr_answered(&older, agreed(4, 8, &[1])), Outcome::Obsolete);
+    assert_eq!(answered(&mut leadership, &older, agreed(4, 8, &[1])), Outcome::Obsolete);
 }
 
 #[test]
@@ -95,6 +100,10 @@ fn a_follower_joins_with_all_that_is_committed_and_all_from_before_the_epoch() {
 struct Only(BrokerEpoch);
 
 impl IsrEligibility for Only {
+    fn is_over(&self, _broker: BrokerId, life: BrokerEpoch) -> bool {
+        life < self.0
+    }
+
     fn is_eligible(&self, _broker: BrokerId, fetched_in: BrokerEpoch) -> bool {
         fetched_in == self.0
     }
@@ -146,14 +155,14 @@ fn while_it_is_open_the_larger_isr_holds_the_high_watermark_and_the_smaller_coun
     assert_eq!(high_watermark(&leadership, 100_000 + 2 * LAG), 15, "2 may be in the ISR");
     assert!(!leadership.has_min_isr(2), "2 may be not");
     let proposal = sent(&leadership);
-    assert_eq!(leadership.isr_answered(&proposal, agreed(4, 8, &[1, 2])), Outcome::Committed);
+    assert_eq!(answered(&mut leadership, &proposal, agreed(4, 8, &[1, 2])), Outcome::Committed);
     assert!(leadership.has_min_isr(2));
     assert_eq!(leadership.partition_epoch, 8);
 
     assert_eq!(shrink(&mut leadership, 30, 15, 100_000 + 2 * LAG), Some(vec![1]));
     assert_eq!(high_watermark(&leadership, 100_000 + 2 * LAG), 15, "2 has not left yet");
     let proposal = sent(&leadership);
-    leadership.isr_answered(&proposal, agreed(4, 9, &[1]));
+    answered(&mut leadership, &proposal, agreed(4, 9, &[1]));
     assert_eq!(high_watermark(&leadership, 100_000 + 2 * LAG), 30);
 }
 
@@ -180,14 +189,31 @@ fn every_answer_has_its_consequence() {
         (NotController, Outcome::Retry, true),
     ] {
         let (mut leadership, proposal) = open();
-        assert_eq!(leadership.isr_answered(&proposal, Err(error)), outcome, "{error:?}");
+        assert_eq!(answered(&mut leadership, &proposal, Err(error)), outcome, "{error:?}");
         assert_eq!((leadership.pending.is_some(), leadership.isr.len()), (pending, 1), "{error:?}");
     }
     let (mut leadership, proposal) = open();
-    assert_eq!(leadership.isr_answered(&proposal, agreed(5, 8, &[1, 2])), Outcome::Obsolete, "another leader");
-    assert_eq!(leadership.isr_answered(&proposal, agreed(4, 6, &[1, 2])), Outcome::Obsolete, "an old answer");
-    assert_eq!(leadership.isr_answered(&proposal, agreed(4, 7, &[1, 2])), Outcome::Committed, "it was so already");
-    assert_eq!(leadership.isr_answered(&proposal, agreed(4, 7, &[1])), Outcome::Obsolete, "answered twice");
+    assert_eq!(answered(&mut leadership, &proposal, agreed(5, 8, &[1, 2])), Outcome::Obsolete, "another leader");
+    assert_eq!(answered(&mut leadership, &proposal, agreed(4, 6, &[1, 2])), Outcome::Obsolete, "an old answer");
+    assert_eq!(answered(&mut leadership, &proposal, agreed(4, 7, &[1, 2])), Outcome::Committed, "it was so already");
+    assert_eq!(answered(&mut leadership, &proposal, agreed(4, 7, &[1])), Outcome::Obsolete, "answered twice");
+}
+
+/// An attempt of the proposal is still on its way, and may be taken in although another was refused.
+#[test]
+fn a_refused_proposal_stays_pending_while_an_attempt_may_be_under_way() {
+    for error in [ErrorCode::IneligibleReplica, ErrorCode::OperationNotAttempted] {
+        let mut leadership = leading(&[1]);
+        fetch(&mut leadership, 2, 7, 15, 20, 100_000);
+        expand(&mut leadership, 2, 15).expect("proposed");
+        let proposal = sent(&leadership);
+        let lives_on = Only(BrokerEpoch(7));
+        assert_eq!(leadership.isr_answered(&proposal, Err(error), Attempts::Open, &lives_on), Outcome::Retry);
+        assert!(leadership.in_maximal_isr(BrokerId(2)), "it holds the high watermark");
+        let is_over = Only(BrokerEpoch(8));
+        assert_eq!(leadership.isr_answered(&proposal, Err(error), Attempts::Open, &is_over), Outcome::Withdrawn);
+        assert!(!leadership.in_maximal_isr(BrokerId(2)), "no attempt can succeed any more");
+    }
 }
 
 #[test]
@@ -204,7 +230,7 @@ fn a_new_state_from_the_controller_ends_what_is_pending() {
         .with_replicas(vec![Wire(1), Wire(2), Wire(3)]);
     leadership.make_leader(ME, &state, Offset(20), 100_000);
     assert!(leadership.pending.is_none());
-    assert_eq!(leadership.isr_answered(&proposal, agreed(4, 8, &[1, 2])), Outcome::Obsolete);
+    assert_eq!(answered(&mut leadership, &proposal, agreed(4, 8, &[1, 2])), Outcome::Obsolete);
     assert_eq!(leadership.isr.as_slice(), [BrokerId(1), BrokerId(3)]);
     assert_eq!(leadership.followers[0].log_end_offset, Offset(15), "the same leader knows where 2 was");
 }
@@ -255,7 +281,7 @@ proptest! {
                         agreed_isr = proposal.isr.iter().map(|(id, _)| id.get()).collect();
                         if heard {
                             partition_epoch += 1;
-                            leadership.isr_answered(&proposal, agreed(4, partition_epoch, &agreed_isr));
+                            answered(&mut leadership, &proposal, agreed(4, partition_epoch, &agreed_isr));
                         }
                     }
                 }

@@ -13,7 +13,7 @@ use crate::replica::broker_epochs::BrokerEpochs;
 use crate::replica::fetcher::leader::LeaderConnector;
 use crate::replica::fetcher::state::NewPartition;
 use crate::replica::fetcher::{FetcherManager, Follow};
-use crate::replica::isr::{IsrProposal, Outcome};
+use crate::replica::isr::{Attempts, IsrProposal, Outcome};
 use crate::replica::partition::Partition;
 
 impl ReplicaManager {
@@ -42,11 +42,11 @@ impl ReplicaManager {
     pub fn start_isr_changes(self: &Arc<Self>, sender: Arc<dyn AlterPartitionSender>, runtime: &Handle) {
         let (queue, epoch) = (Arc::clone(&self.isr_changes), Arc::clone(&self.broker_epoch));
         let manager = Arc::downgrade(self);
-        let answered = move |(proposal, answer): alter_partition::Answered| {
+        let answered = move |(proposal, answer, attempts): alter_partition::Answered| {
             let Some(manager) = manager.upgrade() else { return false };
             let tp = &proposal.topic_partition;
             let Some(partition) = manager.hosted(&tp.topic, tp.partition) else { return false };
-            partition.isr_answered(&proposal, answer, manager.clock.now_ms()) == Outcome::Retry
+            partition.isr_answered(&proposal, answer, attempts, manager.clock.now_ms()) == Outcome::Retry
         };
         let broker_epoch = move || super::load_epoch(&epoch);
         let sending = alter_partition::run(queue, self.me, broker_epoch, sender, answered);
@@ -92,7 +92,7 @@ impl ReplicaManager {
 
     pub(super) fn submit(&self, proposal: IsrProposal) {
         let topic_id = self.topic_id(&proposal.topic_partition.topic);
-        self.isr_changes.submit(Item { topic_id, proposal });
+        self.isr_changes.submit(Item { topic_id, proposal, attempts: Attempts::Answered });
     }
 
     /// What a fetcher is to be told of a partition that follows; `None` while nobody leads.

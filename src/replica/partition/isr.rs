@@ -6,7 +6,7 @@ use super::Partition;
 use crate::base::error::ErrorCode;
 use crate::base::ids::BrokerEpoch;
 use crate::base::purgatory::Event;
-use crate::replica::isr::{IsrProposal, IsrState, Outcome};
+use crate::replica::isr::{Attempts, IsrProposal, IsrState, Outcome};
 
 impl Partition {
     /// Proposes to leave out who lags (`Partition.maybeShrinkIsr`).
@@ -29,12 +29,18 @@ impl Partition {
     }
 
     /// Takes in the controller's answer to a proposal.
-    pub fn isr_answered(&self, proposal: &IsrProposal, answer: Result<IsrState, ErrorCode>, now_ms: i64) -> Outcome {
+    pub fn isr_answered(
+        &self,
+        proposal: &IsrProposal,
+        answer: Result<IsrState, ErrorCode>,
+        attempts: Attempts,
+        now_ms: i64,
+    ) -> Outcome {
         let mut state = self.state.write();
         if let Err(error) = &answer {
             tracing::info!("{}: the controller answers a proposed ISR: {}", self.topic_partition, error.message());
         }
-        let outcome = state.leadership.isr_answered(proposal, answer);
+        let outcome = state.leadership.isr_answered(proposal, answer, attempts, &*self.eligible);
         if outcome == Outcome::Committed {
             tracing::info!(
                 "{}: the ISR is {:?}, partition epoch {}",
