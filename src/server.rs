@@ -206,7 +206,7 @@ impl Server {
         let info = settings::broker_info(&in_force, broker_id, sockets.local_addresses())?;
         let file = parts::session_file(&logs);
         let registration = Arc::new(Registration::new(zk.clone(), info, file, Arc::clone(&clock)));
-        manager.set_broker_epoch(registration.register().await?);
+        manager.set_broker_epoch(registration.register_first().await?);
         let (controller, controller_task) = controller::start(
             control_plane::controller_config(&in_force, broker_id),
             zk.clone(),

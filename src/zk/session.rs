@@ -26,6 +26,8 @@ use crate::base::watch;
 
 /// Wait between attempts to register anew after an expiry.
 const REGISTER_BACKOFF: Duration = Duration::from_secs(1);
+/// How many sessions may end while a broker that starts registers.
+const FIRST_ATTEMPTS: usize = 10;
 
 /// Why a broker could not register.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +126,31 @@ impl Registration {
         }
     }
 
+    /// Registers when the broker starts. A session that ends meanwhile, as when ZooKeeper was away, does not keep it from
+    /// starting: it registers in the next one.
+    pub async fn register_first(&self) -> Result<BrokerEpoch, RegisterError> {
+        let mut state = self.zk.state();
+        for _ in 0..FIRST_ATTEMPTS {
+            let tried = match *state.borrow() {
+                SessionState::Open { generation, .. } | SessionState::Expired { generation } => generation,
+                SessionState::Closed => return Err(ZkError::Closed.into()),
+            };
+            match self.register().await {
+                Err(RegisterError::ZooKeeper(ZkError::SessionExpired)) => {
+                    warn!("the session ended while registering; trying again in the next one");
+                }
+                registered => return registered,
+            }
+            let is_next = |state: &SessionState| match *state {
+                SessionState::Open { generation, .. } => generation > tried,
+                SessionState::Expired { .. } => false,
+                SessionState::Closed => true,
+            };
+            state.wait_for(is_next).await.map_err(|_| ZkError::Closed)?;
+        }
+        Err(ZkError::SessionExpired.into())
+    }
+
     /// Registers in the open session. Takes the place of a killed predecessor on the same data folder at once; waits
     /// out any other session that holds the id.
     pub async fn register(&self) -> Result<BrokerEpoch, RegisterError> {
@@ -157,7 +184,12 @@ impl Registration {
                 self.replace(&path, &data, &existing).await?;
                 continue;
             }
-            self.await_end(&info, &path, &existing, deadline).await?;
+            tokio::select! {
+                biased;
+                // What was watched in it will not be told any more.
+                _ = self.session_is_over(generation) => return Err(ZkError::SessionExpired.into()),
+                waited = self.await_end(&info, &path, &existing, deadline) => waited?,
+            }
         };
         info!("registered broker {} at {path}, broker epoch {epoch}", info.id);
         self.generation.store(generation, Ordering::Relaxed);
@@ -192,6 +224,14 @@ impl Registration {
                 }
             }
         }
+    }
+
+    async fn session_is_over(&self, opened: u64) {
+        let is_over = |state: &SessionState| match *state {
+            SessionState::Open { generation, .. } => generation != opened,
+            SessionState::Expired { .. } | SessionState::Closed => true,
+        };
+        let _ = self.zk.state().wait_for(is_over).await;
     }
 
     fn note_session(&self, session: i64) -> std::io::Result<()> {
@@ -340,6 +380,24 @@ mod tests {
         tokio::task::yield_now().await;
         bench.model.expire(zk.session_id().unwrap());
         registering.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_session_that_ends_while_a_broker_registers_costs_no_start() {
+        let bench = Bench::new().await;
+        let (first_zk, first) = bench.registration(false).await;
+        first.register().await.unwrap();
+        let (zk, second) = bench.registration(true).await;
+        let registering = tokio::spawn(async move { second.register_first().await });
+        tokio::task::yield_now().await;
+        let lost = zk.session_id().unwrap();
+        bench.model.expire(lost);
+        zk.state().wait_for(|state| matches!(state, SessionState::Open { generation: 2, .. })).await.unwrap();
+        bench.model.expire(first_zk.session_id().unwrap());
+        registering.await.unwrap().unwrap();
+        let node = zk.get(&broker_ids::path(BrokerId(3))).await.unwrap();
+        assert_eq!(node.stat.ephemeral_owner, zk.session_id().unwrap());
+        assert_ne!(node.stat.ephemeral_owner, lost);
     }
 
     #[tokio::test]
