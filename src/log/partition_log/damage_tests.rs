@@ -68,6 +68,51 @@ fn flushed_segments_are_not_read() {
     }
 }
 
+/// Keeps of a segment of five batches of a size those whose numbers are named.
+fn keep_batches(folder: &Path, base: i64, kept: &[usize]) {
+    let path = folder.join(format!("{base:020}.log"));
+    let content = fs::read(&path).unwrap();
+    let len = content.len() / 5;
+    fs::write(path, kept.iter().flat_map(|n| content[n * len..(n + 1) * len].to_vec()).collect::<Vec<u8>>()).unwrap();
+}
+
+/// The machine lost its power: of the segment at 5 some whole batches are gone, the file of the next one is there.
+fn open_without(kept: &[usize], next: &[usize], recovery_point: i64, compact: bool) -> (i64, usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let orderly = params(dir.path(), LogConfig { compact, ..LogConfig::default() });
+    let log = PartitionLog::open(&orderly).unwrap();
+    for n in 0..15 {
+        append(&log, &Spec::default());
+        if n == 4 || n == 9 {
+            log.roll(1).unwrap();
+        }
+    }
+    log.close().unwrap();
+    keep_batches(&dir.path().join("t-0"), 5, kept);
+    keep_batches(&dir.path().join("t-0"), 10, next);
+    let found = OpenParams { clean: false, recovery_point: Offset(recovery_point), ..orderly };
+    let log = PartitionLog::open(&found).unwrap();
+    let (end, recovery_point) = (log.log_end_offset(), log.recovery_point());
+    assert!(recovery_point <= end, "{recovery_point} was never flushed");
+    let read = append(&log, &Spec::default());
+    assert_eq!(read.first_offset, end);
+    (end.get(), log.segment_count())
+}
+
+#[test]
+fn a_segment_that_lost_whole_batches_ends_the_log() {
+    let all = [0, 1, 2, 3, 4];
+    for compact in [false, true] {
+        assert_eq!(open_without(&[0, 1], &[], 2, compact), (7, 2), "the next segment is empty");
+        assert_eq!(open_without(&[0, 1], &all, 2, compact), (7, 2), "the next segment is whole");
+        assert_eq!(open_without(&[0, 1], &[0, 1], 6, compact), (7, 2), "a part of it was flushed");
+        assert_eq!(open_without(&all, &[], 6, compact), (10, 3), "nothing is missing");
+    }
+    assert_eq!(open_without(&[], &[], 5, false), (5, 2), "all of it is gone");
+    assert_eq!(open_without(&[0, 1], &all, 10, false), (15, 3), "what was flushed is as it was");
+    assert_eq!(open_without(&[0, 2], &all, 2, true), (15, 3), "compaction leaves gaps");
+}
+
 proptest! {
     #[test]
     fn a_damaged_folder_opens(

@@ -21,6 +21,17 @@ use crate::protocol::batch;
 struct End {
     next_offset: Offset,
     valid_bytes: u64,
+    /// Whether each batch that was read begins where the one before ended, and the first with the segment.
+    has_no_gaps: bool,
+}
+
+/// What checking a segment came to.
+#[derive(Clone, Copy)]
+struct Checked {
+    /// Whether something had to be cut off.
+    cut: bool,
+    /// See [`End`].
+    has_no_gaps: bool,
 }
 
 impl Loading<'_> {
@@ -51,7 +62,7 @@ impl Loading<'_> {
         let base = self.segments[at].base_offset();
         let mut producers = Rebuild::begin(self.params, &mut self.writer, base);
         producers.replay(&self.segments, base)?;
-        let cut = self.recover_segment(at, true, &mut producers)?;
+        let cut = self.recover_segment(at, true, &mut producers)?.cut;
         if cut && at + 1 < self.segments.len() {
             self.remove_behind(at + 1)?;
         }
@@ -110,18 +121,28 @@ impl Loading<'_> {
         Ok(end)
     }
 
-    /// Checks the segments from `from` on; cuts at the first batch that is not whole, and removes what lies behind it.
+    /// Checks the segments from `from` on; cuts at the first batch that is not whole, and removes what lies behind it. So is
+    /// what lies behind a segment that has lost its end: a loss of power may take whole batches, and leave the file of the
+    /// next segment, empty or not.
     pub(super) fn recover(&mut self, from: usize, whole: bool, producers: &mut Rebuild) -> Result<(), LogError> {
         producers.replay(&self.segments, self.segments[from].base_offset())?;
         let mut at = from;
         while at < self.segments.len() {
-            let cut = self.recover_segment(at, whole || at > from, producers)?;
+            let checked = self.recover_segment(at, whole || at > from, producers)?;
             at += 1;
-            if cut && at < self.segments.len() {
+            if at < self.segments.len() && (checked.cut || self.ends_too_soon(at, checked)) {
+                self.recovery_point = self.recovery_point.min(self.log_end);
                 self.remove_behind(at)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether records are missing before segment `at`, all of which is unflushed. Where compaction has removed batches the
+    /// offsets have gaps as well: there only a segment without any other gap has lost its end.
+    fn ends_too_soon(&self, at: usize, before: Checked) -> bool {
+        let next = self.segments[at].base_offset();
+        next > self.log_end && next > self.recovery_point && (!self.params.config.compact || before.has_no_gaps)
     }
 
     fn remove_behind(&mut self, at: usize) -> Result<(), LogError> {
@@ -134,8 +155,8 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// Checks one segment, from the recovery point on or as a whole; returns whether something had to be cut off.
-    fn recover_segment(&mut self, at: usize, whole: bool, producers: &mut Rebuild) -> Result<bool, LogError> {
+    /// Checks one segment, from the recovery point on or as a whole.
+    fn recover_segment(&mut self, at: usize, whole: bool, producers: &mut Rebuild) -> Result<Checked, LogError> {
         let segment = self.segments[at].clone();
         let path = segment.path(files::LOG);
         let file = segment.log_file().during("open", &path)?;
@@ -177,7 +198,7 @@ impl Loading<'_> {
             segment.close_files()
         };
         finish().during("write the indexes of", &path)?;
-        Ok(cut)
+        Ok(Checked { cut, has_no_gaps: end.has_no_gaps })
     }
 
     /// The position of a batch below the recovery point that the flushed part of the index leads to; 0 if none. One that
@@ -224,6 +245,7 @@ impl Loading<'_> {
         let (mut position, mut indexed) = (start, start);
         let mut next_offset = segment.base_offset();
         let mut reported = start;
+        let (mut has_no_gaps, mut first) = (true, true);
         while let Some((header, bytes)) = scanner.next_entry()? {
             let continues = header.base_offset >= next_offset || header.magic < 2 && header.last_offset >= next_offset;
             if !continues || !batch::entry_is_valid(bytes) || segment.relative(header.last_offset).is_none() {
@@ -241,6 +263,8 @@ impl Loading<'_> {
                 self.epochs.assign_if_newer(batch.leader_epoch, batch.base_offset);
                 producers.batch(batch, &bytes[batch::HEADER_LEN..], Some(segment));
             }
+            has_no_gaps &= header.base_offset <= next_offset || first && start > 0;
+            first = false;
             next_offset = header.last_offset.next();
             position += bytes.len() as u64;
             if position - reported > 1 << 20 {
@@ -249,6 +273,6 @@ impl Loading<'_> {
             }
         }
         self.progress.add(segment.size() - reported);
-        Ok(End { next_offset, valid_bytes: position })
+        Ok(End { next_offset, valid_bytes: position, has_no_gaps: has_no_gaps && !first })
     }
 }
