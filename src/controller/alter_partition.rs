@@ -70,6 +70,13 @@ impl Controller {
             }
         }
         let changed = self.write_isrs(writes, &mut outcomes).await?;
+        let may_be_forgotten = |outcome: &Result<LeaderAndIsr, ErrorCode>| {
+            matches!(outcome, Err(ErrorCode::IneligibleReplica | ErrorCode::OperationNotAttempted))
+        };
+        if outcomes.values().any(may_be_forgotten) {
+            // The leader forgets what it proposed; another controller may have taken in an earlier attempt.
+            self.store.confirm(&self.ctx).await?;
+        }
         answer(to, response(&self.ctx, &request, version, &outcomes));
         let mut batch = Batch::default();
         batch.add_metadata(self.ctx.brokers.keys().copied().collect::<Vec<_>>(), changed);

@@ -206,7 +206,11 @@ fn metadata_broker(broker: &LiveBroker) -> UpdateMetadataBroker {
 fn metadata_topics(ctx: &Context, partitions: &BTreeSet<TopicPartition>) -> Vec<UpdateMetadataTopicState> {
     let topics = by_topic(partitions.iter().map(|tp| (tp, ())));
     let topic_state = |(topic, list): TopicGroup<()>| {
-        let states = list.into_iter().filter_map(|(number, ())| metadata_partition(ctx, &topic, number)).collect();
+        // As long as a reassignment holds the deletion up its replicas must catch up: brokers that are told of a deletion
+        // forget the topic's id, and answer no fetch. (Kafka's do, and the deletion never comes.)
+        let is_dying = ctx.is_to_be_deleted(&topic) && !ctx.is_being_reassigned(&topic);
+        let partition = |(number, ())| metadata_partition(ctx, &topic, number, is_dying);
+        let states = list.into_iter().filter_map(partition).collect();
         UpdateMetadataTopicState::default()
             .with_topic_name(wire_topic(&topic))
             .with_topic_id(ctx.topic_id(&topic))
@@ -215,11 +219,16 @@ fn metadata_topics(ctx: &Context, partitions: &BTreeSet<TopicPartition>) -> Vec<
     topics.into_iter().map(topic_state).collect()
 }
 
-fn metadata_partition(ctx: &Context, topic: &Arc<str>, number: i32) -> Option<UpdateMetadataPartitionState> {
+fn metadata_partition(
+    ctx: &Context,
+    topic: &Arc<str>,
+    number: i32,
+    is_dying: bool,
+) -> Option<UpdateMetadataPartitionState> {
     let partition = ctx.topics.get(topic)?.partitions.get(&number)?;
     let leadership = partition.leadership.as_ref()?;
     let state = &leadership.leader_and_isr;
-    let leader = if ctx.is_to_be_deleted(topic) { LeaderAndIsr::LEADER_DURING_DELETE } else { state.leader };
+    let leader = if is_dying { LeaderAndIsr::LEADER_DURING_DELETE } else { state.leader };
     let tp = TopicPartition::new(topic.clone(), number);
     let replicas = &partition.assignment.replicas;
     let offline: Vec<_> = replicas.iter().copied().filter(|id| !ctx.is_replica_online(*id, &tp)).collect();

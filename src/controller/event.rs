@@ -96,7 +96,8 @@ pub(super) struct EventQueue {
 }
 
 impl EventQueue {
-    /// Adds an event, unless it says nothing that a queued one does not say. What ends a controllership goes first.
+    /// Adds an event, unless it says nothing that a queued one does not say. What ends a controllership goes first, and what
+    /// begins it anew.
     pub(super) fn push(&self, event: Event) {
         let mut events = self.events.lock();
         if self.closed.load(Ordering::Relaxed) {
@@ -106,7 +107,8 @@ impl EventQueue {
             return;
         }
         match event {
-            Event::SessionExpired | Event::Shutdown => events.push_front(event),
+            // Until everything is read anew nothing can be answered: what was written last is not known.
+            Event::SessionExpired | Event::Shutdown | Event::Reload => events.push_front(event),
             event => events.push_back(event),
         }
         drop(events);

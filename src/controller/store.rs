@@ -83,6 +83,15 @@ impl Store {
         }
     }
 
+    /// Makes sure that nobody else was elected until now: what this controller knows is how things stand.
+    pub(super) async fn confirm(&self, ctx: &Context) -> Result<(), ControllerError> {
+        match self.zk.multi(vec![Self::fence(ctx)]).await? {
+            Ok(_) => Ok(()),
+            Err((_, ZkError::BadVersion | ZkError::NoNode)) => Err(ControllerError::Moved),
+            Err((_, error)) => Err(error.into()),
+        }
+    }
+
     /// Who the controller is; watches for the next change.
     pub(super) async fn watch_controller(&self) -> Result<Option<Found>, ZkError> {
         self.zk.exists_and_watch(controller::PATH, &self.sink).await?;

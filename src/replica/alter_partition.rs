@@ -18,7 +18,8 @@ use super::isr::{Attempts, IsrProposal, IsrState};
 use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerEpoch, BrokerId, LeaderEpoch, TopicId, TopicPartition};
 
-/// How long to wait after a request that failed (`DefaultAlterPartitionManager`: 50 ms).
+/// How long to wait after a request that failed (`DefaultAlterPartitionManager`: 50 ms), and after one in which a member was
+/// refused: its next fetch makes for the next proposal.
 const RETRY_BACKOFF: Duration = Duration::from_millis(50);
 /// The first version that names topics by id.
 const FIRST_BY_ID: i16 = 2;
@@ -117,9 +118,14 @@ pub async fn run(
         if sent.is_err() || built.into_inner() > 1 {
             items.iter_mut().for_each(|item| item.attempts = Attempts::Open);
         }
+        let mut wait = false;
         let again = match sent.map(|(version, response)| answers(&items, response, version)) {
             Ok(Ok(answers)) => {
                 let mut again = Vec::new();
+                let refused = |answer: &Option<Result<IsrState, ErrorCode>>| {
+                    matches!(answer, Some(Err(ErrorCode::IneligibleReplica | ErrorCode::OperationNotAttempted)))
+                };
+                wait = answers.iter().any(refused);
                 for (item, answer) in items.into_iter().zip(answers) {
                     // What the controller did not answer for is asked again.
                     let retry = answer.is_none_or(|answer| answered((item.proposal.clone(), answer, item.attempts)));
@@ -140,7 +146,7 @@ pub async fn run(
                 items
             }
         };
-        if !again.is_empty() {
+        if wait || !again.is_empty() {
             again.into_iter().for_each(|item| queue.retry(item));
             tokio::time::sleep(RETRY_BACKOFF).await;
         }

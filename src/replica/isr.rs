@@ -200,9 +200,9 @@ impl Leadership {
                 Outcome::Committed
             }
             Err(ErrorCode::OperationNotAttempted | ErrorCode::IneligibleReplica) => {
-                let joins = |id: &BrokerId| !self.isr.contains(id);
-                let cannot = |(id, life): &(BrokerId, BrokerEpoch)| joins(id) && eligible.is_over(*id, *life);
-                if attempts == Attempts::Open && !proposal.isr.iter().any(cannot) {
+                // The controller compares the lives of all members, of this leader too.
+                let is_over = |(id, life): &(BrokerId, BrokerEpoch)| eligible.is_over(*id, *life);
+                if attempts == Attempts::Open && !proposal.isr.iter().any(is_over) {
                     return Outcome::Retry;
                 }
                 self.pending = None;

@@ -32,6 +32,7 @@ struct Ensemble {
     sessions: BTreeMap<i64, watch::Sender<bool>>,
     watches: BTreeMap<(String, Watching), Vec<(i64, WatchSink)>>,
     faults: VecDeque<Fault>,
+    before_get: Option<(String, Vec<Op>)>,
     down: bool,
     writes: u64,
 }
@@ -66,6 +67,11 @@ impl MemoryZk {
     /// Puts faults in the way of the next writes, one each.
     pub fn fail_next_writes(&self, faults: &[Fault]) {
         self.ensemble.lock().faults.extend(faults);
+    }
+
+    /// Lets these writes happen just before the next read of a node; no watch is told of them.
+    pub fn write_before_get(&self, path: &str, ops: Vec<Op>) {
+        self.ensemble.lock().before_get = Some((path.to_owned(), ops));
     }
 
     /// While down, no new session is opened and every request ends in [`ZkError::Unknown`].
@@ -183,6 +189,9 @@ impl ZkSession for MemorySession {
     fn get(&self, path: &str, watch: Option<WatchSink>) -> ZkFuture<Node> {
         let (id, path) = (self.id, path.to_owned());
         self.read(move |ensemble| {
+            if let Some((_, ops)) = ensemble.before_get.take_if(|(before, _)| *before == path) {
+                let _ = ensemble.tree.multi(0, &ops, &mut Vec::new());
+            }
             let node = ensemble.tree.get(&path)?;
             ensemble.watch(id, &path, Watching::Data, watch);
             Ok(node)

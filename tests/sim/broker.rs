@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use barnabas::api::{Context, Dispatcher};
@@ -29,7 +30,7 @@ use barnabas::zk::session::{Registration, create_persistent_paths, get_or_create
 use barnabas::zk::session_file::SessionFile;
 use barnabas::zk::znodes::broker_ids::{self, BrokerInfo, Endpoint};
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::LeaderAndIsrRequest;
+use kafka_protocol::messages::{BrokerId as WireBroker, ControlledShutdownRequest, LeaderAndIsrRequest};
 use kafka_protocol::protocol::Request;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -37,32 +38,63 @@ use tokio::time::Instant;
 
 use crate::channels::{SimChannel, SimIsrChanges, SimLeaders};
 use crate::kernel::{Node, Sim};
-use crate::network::Accepted;
+use crate::network::{Accepted, Connection};
 use crate::old;
 use crate::zookeeper::SESSION_TIMEOUT;
 
 /// How often flushes are looked for and checkpoints written, in ms.
 const CHORES: u64 = 250;
+const CONTROLLED_SHUTDOWN: i16 = 3;
 
 /// What the checker sees of a running broker.
 pub struct View {
     pub manager: Arc<ReplicaManager>,
     pub controller: ControllerHandle,
     zk: ZkClient,
+    sim: Sim,
+    /// Whether it has ceased to serve, in good order.
+    pub stopped: Arc<AtomicBool>,
 }
 
 impl View {
-    /// Stops the broker in order, as `server.rs` does but for handing leaderships on: what it led is led by nobody until
-    /// the controller sees that it is gone.
+    /// Stops the broker in order, as `server.rs` does: hands its leaderships on (`server::controlled_shutdown`), then ends.
     pub fn stop(&self) -> impl Future<Output = ()> + Send + 'static {
         let (manager, controller, zk) = (Arc::clone(&self.manager), self.controller.clone(), self.zk.clone());
+        let (sim, stopped) = (self.sim.clone(), Arc::clone(&self.stopped));
         async move {
+            if !sim.core().old.stops_without_asking {
+                hand_on(&sim, &manager, &controller).await;
+            }
+            stopped.store(true, Ordering::Relaxed);
             controller.shut_down();
             manager.stop_replication();
             manager.stop_waiting();
             manager.log_manager().shutdown(manager.broker_epoch());
             zk.close().await;
         }
+    }
+}
+
+/// How often a broker that stops asks for its leaderships to be moved, and how long it waits in between.
+const HAND_ON: (usize, Duration) = (3, Duration::from_millis(50));
+
+/// ControlledShutdown.
+async fn hand_on(sim: &Sim, manager: &ReplicaManager, controller: &ControllerHandle) {
+    let me = manager.broker_id().get();
+    for _ in 0..HAND_ON.0 {
+        let request = ControlledShutdownRequest::default()
+            .with_broker_id(WireBroker(me))
+            .with_broker_epoch(manager.broker_epoch().get());
+        let answer = match controller.controller_id() {
+            _ if controller.is_active() => Ok(controller.controlled_shutdown(request).await),
+            Some(to) => Connection::open(sim, me, to.get()).ask(CONTROLLED_SHUTDOWN, &request).await,
+            None => Err("nobody is the controller".to_owned()),
+        };
+        sim.note(&format!("{me} asks to stop: {answer:?}"));
+        if answer.is_ok_and(|answer| answer.error_code == 0 && answer.remaining_partitions.is_empty()) {
+            return;
+        }
+        tokio::time::sleep(HAND_ON.1).await;
     }
 }
 
@@ -108,7 +140,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<()> {
     let info = BrokerInfo::new(me, vec![endpoint], clock.now_ms());
     let file = SessionFile::open(&setup.dir);
     let registration = Arc::new(Registration::new(zk.clone(), info, Some(file), Arc::clone(&clock)));
-    manager.set_broker_epoch(registration.register().await?);
+    manager.set_broker_epoch(registration.register_first().await?);
     let (controller, _) = controller::start(
         ControllerConfig::new(me),
         zk.clone(),
@@ -148,7 +180,9 @@ pub async fn run(setup: Setup) -> anyhow::Result<()> {
         groups,
         loggers: Arc::default(),
     });
-    let _ = setup.up.send(View { manager: Arc::clone(&manager), controller, zk });
+    let sim = setup.sim.clone();
+    let view = View { manager: Arc::clone(&manager), controller, zk, sim, stopped: Arc::default() };
+    let _ = setup.up.send(view);
     serve(setup, manager, Arc::new(Dispatcher::new(context))).await;
     Ok(())
 }

@@ -114,6 +114,7 @@ impl BrokerChannel for SimChannel {
     }
 
     fn send(&self, broker: &LiveBroker, request: ControlRequest) -> BoxFuture<'_, Result<ControlResponse, String>> {
+        let request = self.sim.core().old.control_request(request);
         if broker.info.id == self.manager.broker_id() {
             return self.here(request).map(Ok).boxed();
         }

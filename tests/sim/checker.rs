@@ -5,18 +5,22 @@
 //! - A high watermark never falls while its broker lives.
 //! - The newest leader, as ZooKeeper names it, has everything that was committed or acknowledged.
 //! - Every member of the ISR in ZooKeeper has everything below the leader's high watermark.
+//! - A topic that was deleted and made anew has nothing of what it had before.
 //! - Clients: offsets are acknowledged once, what was read stays as it was read, the end of what can be read never falls.
 //!
 //! One thing is not promised, by Kafka neither: a machine that loses its power while in the ISR has lost what it had not
 //! flushed, and counts until it has registered anew and the controller has taken it out of the ISR. The checker knows
-//! (`tainted`), and the faults spare the other replicas until then.
+//! (`tainted`), and the faults spare the other replicas until then. Where each batch is flushed nothing of that holds: any
+//! machine may lose its power at any time. Without that, if all lose it at once, only what every member of the ISR had
+//! flushed must be there (`forgive`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use barnabas::base::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
 use barnabas::replica::partition::Partition;
+use barnabas::zk::znodes::admin;
 use barnabas::zk::znodes::broker_ids;
 use barnabas::zk::znodes::topics::{self, LeaderAndIsr, PartitionState, TopicNode};
 use parking_lot::Mutex;
@@ -69,6 +73,8 @@ impl Ledger {
 struct Truth {
     state: LeaderAndIsr,
     replicas: Vec<Node>,
+    /// Whether the replicas are those that were last wanted.
+    is_final: bool,
 }
 
 /// A replica as it was seen last.
@@ -79,6 +85,8 @@ struct Replica {
     seen: Option<Seen>,
     /// Whether what is committed was compared with the log as it is.
     checked: bool,
+    /// Which of the replicas that the broker had one after the other.
+    instance: Weak<Partition>,
 }
 
 impl Replica {
@@ -110,6 +118,10 @@ pub struct Checker {
     /// Who lost its power, and the write in ZooKeeper before that.
     tainted: BTreeMap<(Node, TopicPartition), i64>,
     acknowledged: usize,
+    /// Topics that are to be deleted: of them nothing is promised any more.
+    dying: BTreeSet<String>,
+    /// Batches of topics that were deleted.
+    buried: BTreeSet<(Arc<str>, u32)>,
 }
 
 impl Checker {
@@ -125,6 +137,8 @@ impl Checker {
             leaders: BTreeMap::new(),
             tainted: BTreeMap::new(),
             acknowledged: 0,
+            dying: BTreeSet::new(),
+            buried: BTreeSet::new(),
         }
     }
 
@@ -138,15 +152,21 @@ impl Checker {
         self.truths.iter().map(|(tp, truth)| (tp, &truth.state, truth.replicas.as_slice()))
     }
 
+    /// Whether all replicas that are wanted are in sync, and no others are there.
+    pub fn is_complete(&self) -> bool {
+        self.dying.is_empty() && self.truths.values().all(|t| t.is_final && t.state.isr.len() == t.replicas.len())
+    }
+
     /// Whether all replicas are in sync, in the lives that their brokers are in.
     pub fn is_settled(&self) -> bool {
         let core = self.sim.core();
         let tree = core.zookeeper.committed();
-        self.truths.iter().all(|(tp, truth)| {
-            let written = tree.stat(&topics::state_path(&tp.topic, tp.partition)).map(|stat| stat.mzxid);
-            let is_older = |id: &BrokerId| tree.stat(&broker_ids::path(*id)).map(|stat| stat.czxid) < written;
-            truth.state.isr.len() == truth.replicas.len() && truth.state.isr.iter().all(is_older)
-        })
+        self.is_complete()
+            && self.truths.iter().all(|(tp, truth)| {
+                let written = tree.stat(&topics::state_path(&tp.topic, tp.partition)).map(|stat| stat.mzxid);
+                let is_older = |id: &BrokerId| tree.stat(&broker_ids::path(*id)).map(|stat| stat.czxid) < written;
+                truth.state.isr.iter().all(is_older)
+            })
     }
 
     /// Whether a machine still counts as in sync although it lost its power.
@@ -159,9 +179,46 @@ impl Checker {
         self.replicas.iter_mut().filter(|((owner, _), _)| *owner == node).for_each(|(_, replica)| replica.seen = None);
     }
 
+    /// Whatever was known of a machine's logs may be otherwise.
+    pub fn must_look_again(&mut self, node: Node) {
+        self.replicas.retain(|(owner, _), _| *owner != node);
+    }
+
+    /// All machines lost their power: what lies at and above these offsets was not flushed everywhere, and may be gone.
+    pub fn forgive(&mut self, safe: &[(TopicPartition, Offset)]) {
+        let mut ledger = self.ledger.lock();
+        for (tp, safe) in safe {
+            drop(self.committed.entry(tp.clone()).or_default().split_off(safe));
+            ledger.acknowledged.retain(|(of, base, _)| of != tp || base < safe);
+            ledger.read.retain(|(of, base), _| of != tp || base < safe);
+            ledger.ends.remove(tp);
+        }
+        self.acknowledged = ledger.acknowledged.len();
+        self.tainted.clear();
+    }
+
+    /// Forgets what is no more; what its batches were is kept.
+    fn bury(&mut self, topic: &str) {
+        let of = |tp: &TopicPartition| *tp.topic == *topic;
+        self.buried.extend(
+            self.written.iter().filter(|((tp, ..), _)| of(tp)).map(|((tp, ..), crc)| (Arc::clone(&tp.topic), *crc)),
+        );
+        self.truths.retain(|tp, _| !of(tp));
+        self.replicas.retain(|(_, tp), _| !of(tp));
+        self.written.retain(|(tp, ..), _| !of(tp));
+        self.committed.retain(|tp, _| !of(tp));
+        self.leaders.retain(|(tp, _), _| !of(tp));
+        self.tainted.retain(|(_, tp), _| !of(tp));
+        let mut ledger = self.ledger.lock();
+        ledger.acknowledged.retain(|(tp, ..)| !of(tp));
+        self.acknowledged = ledger.acknowledged.len();
+        ledger.read.retain(|(tp, _), _| !of(tp));
+        ledger.ends.retain(|tp, _| !of(tp));
+    }
+
     /// A machine lost its power: what it had is looked at anew, and it may have lost what it had as a member of ISRs.
     pub fn lost_power(&mut self, node: Node) {
-        self.replicas.retain(|(owner, _), _| *owner != node);
+        self.must_look_again(node);
         // A leader may have proposed it for an ISR a moment ago.
         let zxid = self.sim.core().zookeeper.committed().zxid();
         self.tainted.extend(self.truths.keys().map(|tp| ((node, tp.clone()), zxid)));
@@ -176,6 +233,8 @@ impl Checker {
         for (node, view) in views {
             let mut partitions = view.manager.partitions();
             partitions.sort_by(|a, b| a.topic_partition.cmp(&b.topic_partition));
+            partitions.retain(|partition| !self.dying.contains(&*partition.topic_partition.topic));
+            self.look_for_gone(*node, &partitions);
             for partition in partitions {
                 if self.look_at(*node, &partition)? {
                     changed.insert(partition.topic_partition.clone());
@@ -195,6 +254,14 @@ impl Checker {
             return changed;
         }
         self.zxid = tree.zxid();
+        let names = tree.children(topics::PATH).unwrap_or_default();
+        let mut gone: BTreeSet<Arc<str>> = self.truths.keys().map(|tp| Arc::clone(&tp.topic)).collect();
+        gone.retain(|topic| !names.iter().any(|name| **name == **topic));
+        self.dying = tree.children(admin::DELETE_TOPICS_PATH).unwrap_or_default().into_iter().collect();
+        drop(core);
+        gone.iter().for_each(|topic| self.bury(topic));
+        let core = self.sim.core();
+        let tree = core.zookeeper.committed();
         for topic in tree.children(topics::PATH).unwrap_or_default() {
             let Ok(node) = tree.get(&topics::path(&topic)) else { continue };
             let Ok(node) = TopicNode::decode(&topic, &node.data) else { continue };
@@ -203,24 +270,37 @@ impl Checker {
                 let state = PartitionState::decode(&topic, number, &state.data, state.stat.version);
                 let state = state.expect("a readable state").leader_and_isr;
                 let replicas = assignment.replicas.iter().map(|id| id.get()).collect();
+                let is_final = !assignment.is_being_reassigned();
                 let tp = TopicPartition::new(topic.as_str(), number);
                 if self.truths.get(&tp).is_none_or(|known| known.state != state) {
                     changed.insert(tp.clone());
                 }
-                self.truths.insert(tp, Truth { state, replicas });
+                self.truths.insert(tp, Truth { state, replicas, is_final });
             }
         }
         let truths = &self.truths;
         self.tainted.retain(|(node, tp), zxid| {
             let registration = tree.stat(&broker_ids::path(BrokerId(*node)));
             let came_anew = registration.is_some_and(|stat| stat.czxid > *zxid);
-            !came_anew || truths[tp].state.isr.iter().any(|id| id.get() == *node)
+            let truth = truths.get(tp);
+            truth.is_some_and(|truth| !came_anew || truth.state.isr.iter().any(|id| id.get() == *node))
         });
         changed
     }
 
+    /// Replicas that were removed from a broker: one that comes there later begins anew.
+    fn look_for_gone(&mut self, node: Node, hosted: &[Arc<Partition>]) {
+        for ((owner, tp), replica) in &mut self.replicas {
+            let is_hosted = || hosted.iter().any(|partition| partition.topic_partition == *tp);
+            if *owner == node && replica.seen.is_some() && !is_hosted() {
+                replica.seen = None;
+                replica.reread();
+            }
+        }
+    }
+
     /// Looks at one replica; whether anything about it is new.
-    fn look_at(&mut self, node: Node, partition: &Partition) -> Result<bool, String> {
+    fn look_at(&mut self, node: Node, partition: &Arc<Partition>) -> Result<bool, String> {
         let tp = &partition.topic_partition;
         let Some(log) = partition.log() else {
             // It was stopped; what it wrote before is there.
@@ -235,6 +315,9 @@ impl Checker {
             high_watermark: log.high_watermark(),
         };
         let replica = self.replicas.entry((node, tp.clone())).or_default();
+        if !std::ptr::eq(replica.instance.as_ptr(), Arc::as_ptr(partition)) {
+            (replica.seen, replica.instance) = (None, Arc::downgrade(partition));
+        }
         let before = replica.seen.replace(seen);
         if before == Some(seen) {
             return Ok(false);
@@ -264,6 +347,9 @@ impl Checker {
         let replica = &self.replicas[&(node, tp.clone())];
         let committed = self.committed.entry(tp.clone()).or_default();
         for batch in replica.files.batches().rev() {
+            if self.buried.contains(&(Arc::clone(&tp.topic), batch.crc)) {
+                return Err(format!("{tp}: {node} has a batch at {} from before the topic was deleted", batch.base));
+            }
             let first = *self.written.entry((tp.clone(), batch.base, batch.epoch)).or_insert(batch.crc);
             if first != batch.crc {
                 let (base, epoch) = (batch.base, batch.epoch);
@@ -300,7 +386,7 @@ impl Checker {
     }
 
     fn check_partition(&mut self, tp: &TopicPartition) -> Result<(), String> {
-        let Some(truth) = self.truths.get(tp) else { return Ok(()) };
+        let Some(truth) = self.truths.get(tp).filter(|_| !self.dying.contains(&*tp.topic)) else { return Ok(()) };
         let leader = truth.state.leader.get();
         let lead = self.replicas.get(&(leader, tp.clone())).and_then(|replica| replica.seen);
         let Some(lead) = lead.filter(|seen| seen.leads && seen.epoch == truth.state.leader_epoch) else {

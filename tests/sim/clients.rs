@@ -3,6 +3,7 @@
 //! clients do (KIP-320), they never go back to a leader of an epoch older than one they have heard of.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use barnabas::base::error::ErrorCode;
@@ -10,13 +11,15 @@ use barnabas::base::ids::{Offset, ProducerEpoch, ProducerId, TopicPartition};
 use barnabas::protocol::batch;
 use barnabas::protocol::builder::{BatchBuilder, BatchSpec};
 use bytes::Bytes;
+use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    BrokerId, ElectLeadersRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName,
+    AlterPartitionReassignmentsRequest, BrokerId, ElectLeadersRequest, FetchRequest, ListOffsetsRequest,
+    MetadataRequest, ProduceRequest, TopicName,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 use parking_lot::Mutex;
@@ -31,6 +34,7 @@ const PRODUCE: i16 = 9;
 const FETCH: i16 = 12;
 const ELECT_LEADERS: i16 = 2;
 const LIST_OFFSETS: i16 = 6;
+const REASSIGN: i16 = 0;
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(300);
 const BACKOFF: Duration = Duration::from_millis(20);
@@ -42,6 +46,8 @@ pub struct Client {
     pub brokers: Vec<Node>,
     pub tp: TopicPartition,
     pub ledger: Arc<Mutex<Ledger>>,
+    /// Set once nobody wants to know any more: the topic is being deleted.
+    pub over: Arc<AtomicBool>,
 }
 
 /// A connection to the partition's leader, and what is known of it.
@@ -64,6 +70,9 @@ impl Client {
         for _ in 0..count {
             let (records, crc, len) = self.batch(producer, sequence);
             let base = self.write(&records).await;
+            if self.over.load(Ordering::Relaxed) {
+                return;
+            }
             self.sim.note(&format!("{} acknowledges {base} to producer {producer}", self.tp));
             self.ledger.lock().acknowledged.push((self.tp.clone(), base, crc));
             sequence += len;
@@ -93,6 +102,9 @@ impl Client {
     async fn write(&self, records: &Bytes) -> Offset {
         let mut route = Route::default();
         loop {
+            if self.over.load(Ordering::Relaxed) {
+                return Offset::UNKNOWN;
+            }
             let Some(known) = self.leader(&mut route).await else { continue };
             let request = self.produce_request(records.clone());
             let answer = call(&known.connection, PRODUCE, &request).await;
@@ -121,6 +133,18 @@ impl Client {
         let connection = Connection::open(&self.sim, CLIENTS, controller);
         let answer = call(&connection, ELECT_LEADERS, &request).await;
         self.sim.note(&format!("{}: the preferred election is answered with {answer:?}", self.tp));
+    }
+
+    /// Asks a controller to give the partition these replicas; without any, to leave it as it is.
+    pub async fn reassign(self, controller: Node, replicas: Option<Vec<Node>>) {
+        let partition = ReassignablePartition::default()
+            .with_partition_index(self.tp.partition)
+            .with_replicas(replicas.map(|ids| ids.into_iter().map(BrokerId).collect()));
+        let topic = ReassignableTopic::default().with_name(self.topic()).with_partitions(vec![partition]);
+        let request = AlterPartitionReassignmentsRequest::default().with_topics(vec![topic]).with_timeout_ms(1_000);
+        let connection = Connection::open(&self.sim, CLIENTS, controller);
+        let answer = call(&connection, REASSIGN, &request).await;
+        self.sim.note(&format!("{}: the reassignment is answered with {answer:?}", self.tp));
     }
 
     /// Reads from the beginning on, for ever.

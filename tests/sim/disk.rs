@@ -2,7 +2,7 @@
 //!
 //! A process that is killed leaves all it wrote. A machine that loses its power keeps of each log what was flushed, that
 //! is all before its recovery point, and of the rest some prefix, behind which the file may be cut, or hold zeros or
-//! rubbish. `leader-epoch-checkpoint` may be as it was at the last flush.
+//! rubbish. Later segments may be gone, or hold a prefix of their own. `leader-epoch-checkpoint` may be as it was at the last flush.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -112,7 +112,10 @@ fn segment_paths(dir: &Path) -> Vec<PathBuf> {
 /// What of a partition is on the disk whatever happens.
 #[derive(Debug, Clone)]
 struct Safe {
-    recovery_point: Offset,
+    /// All before is on the disk.
+    end: Offset,
+    /// Up to where the present life of the process has flushed, as it was seen last.
+    recovery_point: Option<Offset>,
     epochs: Option<Vec<u8>>,
 }
 
@@ -121,15 +124,39 @@ struct Safe {
 pub struct Flushed(BTreeMap<PathBuf, Safe>);
 
 impl Flushed {
+    /// Up to where the log in a folder is on the disk.
+    pub fn recovery_point(&self, dir: &Path) -> Offset {
+        self.0.get(dir).map_or(Offset(0), |safe| safe.end)
+    }
+
     /// Looks which logs were flushed since. The epochs' file is flushed with its log.
     pub fn look(&mut self, logs: &LogManager) {
         for log in logs.all() {
-            let recovery_point = log.recovery_point();
-            if self.0.get(log.dir()).is_none_or(|safe| safe.recovery_point != recovery_point) {
-                let epochs = fs::read(log.dir().join(EPOCHS)).ok();
-                self.0.insert(log.dir().to_path_buf(), Safe { recovery_point, epochs });
+            let (recovery_point, end) = (log.recovery_point(), log.log_end_offset());
+            let unknown = || Safe { end: Offset(0), recovery_point: None, epochs: None };
+            let safe = self.0.entry(log.dir().to_path_buf()).or_insert_with(unknown);
+            if safe.recovery_point != Some(recovery_point) {
+                safe.end = match safe.recovery_point {
+                    // It was cut.
+                    Some(before) if recovery_point < before => recovery_point,
+                    _ => safe.end.max(recovery_point),
+                };
+                safe.recovery_point = Some(recovery_point);
+                safe.epochs = fs::read(log.dir().join(EPOCHS)).ok();
             }
+            safe.end = safe.end.min(end);
         }
+    }
+
+    /// The process is another one: it may know less of what is on the disk.
+    pub fn begin_life(&mut self) {
+        self.0.values_mut().for_each(|safe| safe.recovery_point = None);
+    }
+
+    /// What is there after a loss of power is on the disk.
+    fn is_all(&mut self) {
+        self.0.values_mut().for_each(|safe| safe.end = Offset(i64::MAX));
+        self.begin_life();
     }
 }
 
@@ -145,7 +172,7 @@ pub fn wipe(root: &Path) {
 }
 
 /// Takes away of a machine's logs what the power took; says what was done.
-pub fn lose_power(root: &Path, flushed: &Flushed, rng: &mut StdRng) -> Vec<String> {
+pub fn lose_power(root: &Path, flushed: &mut Flushed, rng: &mut StdRng) -> Vec<String> {
     // The kernel's boot id changes with the machine's start, so that the old session is not known again.
     let _ = fs::remove_file(root.join(barnabas::zk::session_file::FILE_NAME));
     let mut lines = Vec::new();
@@ -156,34 +183,49 @@ pub fn lose_power(root: &Path, flushed: &Flushed, rng: &mut StdRng) -> Vec<Strin
                 None => fs::remove_file(dir.join(EPOCHS)),
             };
         }
-        // What follows a segment that lost its end is lost as well, file and all. That an empty file of it stays, behind a
-        // segment that ends with a whole batch before it, is left out: recovery takes the hole for one that compaction
-        // made, as Kafka's does.
-        let mut whole = true;
+        // The files behind one that lost its end may have got to the disk before, or not.
+        let (mut whole, mut gone) = (true, false);
         for path in segment_paths(dir) {
             let mut bytes = fs::read(&path).unwrap_or_default();
-            if !whole {
+            gone |= !whole && rng.random_bool(0.4);
+            if gone {
                 ["log", "index", "timeindex", "snapshot"].iter().for_each(|suffix| {
                     let _ = fs::remove_file(path.with_extension(suffix));
                 });
                 continue;
             }
-            let durable = durable_bytes(&bytes, safe.recovery_point);
-            let kept = rng.random_range(durable..=bytes.len());
-            whole = kept == bytes.len();
+            let durable = durable_bytes(&bytes, safe.end);
+            let kept = kept_bytes(&bytes, durable, rng);
+            whole &= kept == bytes.len();
             match rng.random_range(0..3) {
                 0 => bytes.truncate(kept),
                 1 => bytes[kept..].fill(0),
                 _ => rng.fill(&mut bytes[kept..]),
             }
-            if !whole {
+            if kept < bytes.len() {
                 let name = dir.file_name().unwrap_or_default().to_string_lossy();
                 lines.push(format!("{name} keeps {kept} bytes, {durable} were flushed"));
             }
             fs::write(&path, bytes).expect("a file");
         }
     }
+    flushed.is_all();
     lines
+}
+
+/// How many bytes of a segment are on the disk: some, all, or as many as end with a whole batch.
+fn kept_bytes(bytes: &[u8], durable: usize, rng: &mut StdRng) -> usize {
+    match rng.random_range(0..4) {
+        0 => durable,
+        1 => {
+            let mut ends = vec![durable];
+            while let Some((_, len)) = read_batch(bytes, *ends.last().unwrap_or(&durable)) {
+                ends.push(ends.last().unwrap_or(&durable) + len);
+            }
+            ends[rng.random_range(0..ends.len())]
+        }
+        _ => rng.random_range(durable..=bytes.len()),
+    }
 }
 
 /// Where in a segment the first batch at or above an offset begins.

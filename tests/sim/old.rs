@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
+use barnabas::controller::ControlRequest;
 use barnabas::replica::manager::ReplicaManager;
+use barnabas::zk::znodes::topics::{self, TopicNode};
 use barnabas::zk::{Op, SessionState, ZkClient, ZkError};
 use kafka_protocol::messages::{FetchRequest, FetchResponse, LeaderAndIsrRequest};
 
@@ -24,6 +26,14 @@ pub struct Old {
     pub gives_up_its_node: bool,
     /// Before KAFKA-13407 a broker that finds itself named in `/controller` leaves it at that.
     pub ignores_its_election: bool,
+    /// A broker stops without ControlledShutdown.
+    pub stops_without_asking: bool,
+    /// `log.flush.interval.messages` is not heeded.
+    pub flushes_later: bool,
+    /// A replica that is to be deleted is only stopped.
+    pub keeps_deleted_replicas: bool,
+    /// What a reassignment aims at is known to the controller only, not written into the topic's node.
+    pub hides_reassignments: bool,
 }
 
 /// A follower's memory of having truncated, which before KIP-320 it did once, at the begin of an epoch.
@@ -46,6 +56,35 @@ impl Old {
                 }
             }
         }
+    }
+
+    /// What a controller tells.
+    pub fn control_request(self, request: ControlRequest) -> ControlRequest {
+        match request {
+            ControlRequest::StopReplica(mut request) if self.keeps_deleted_replicas => {
+                let topics = request.topic_states.iter_mut();
+                topics.flat_map(|topic| &mut topic.partition_states).for_each(|p| p.delete_partition = false);
+                ControlRequest::StopReplica(request)
+            }
+            request => request,
+        }
+    }
+
+    /// What a broker writes to ZooKeeper.
+    pub fn writes(self, ops: Vec<Op>) -> Vec<Op> {
+        let strip = |op: Op| match op {
+            Op::Set { path, data, version } if self.hides_reassignments && is_topic(&path) => {
+                let data = TopicNode::decode("t", &data).map_or(data, |mut node| {
+                    for assignment in node.partitions.values_mut() {
+                        (assignment.adding, assignment.removing) = Default::default();
+                    }
+                    node.encode()
+                });
+                Op::Set { path, data, version }
+            }
+            op => op,
+        };
+        ops.into_iter().map(strip).collect()
     }
 
     /// What a follower asks.
@@ -80,6 +119,10 @@ impl Old {
             truncated.0 = Some(asked.current_leader_epoch);
         }
     }
+}
+
+fn is_topic(path: &str) -> bool {
+    path.strip_prefix(topics::PATH).is_some_and(|rest| rest.matches('/').count() == 1)
 }
 
 /// Registers in each new session, once: a node that is there already is taken for another broker's.

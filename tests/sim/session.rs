@@ -107,6 +107,7 @@ impl ZkSession for SimSession {
     }
 
     fn multi(&self, ops: Vec<Op>) -> ZkFuture<MultiResult> {
+        let ops = self.sim.core().old.writes(ops);
         let answer = self.ask(Request::Write(ops));
         async move { if let Answer::Written(result) = answer.await? { Ok(result) } else { odd() } }.boxed()
     }

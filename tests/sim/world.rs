@@ -8,6 +8,7 @@ use std::sync::Arc;
 use barnabas::base::ids::{BrokerId, Offset, TopicId, TopicPartition};
 use barnabas::replica::partition::Partition;
 use barnabas::zk::Op;
+use barnabas::zk::znodes::admin;
 use barnabas::zk::znodes::topics::{self, ReplicaAssignment, TopicNode};
 use rand::Rng;
 use tokio::sync::mpsc;
@@ -21,6 +22,8 @@ use crate::process::Process;
 
 /// How soon a broker that ended by itself is started again, in ms.
 const RESTART_DELAY: u64 = 200;
+/// With it nothing is lost whoever loses its power.
+pub const FLUSH_EACH_BATCH: (&str, &str) = ("log.flush.interval.messages", "1");
 
 /// A machine that brokers run on.
 struct Machine {
@@ -95,7 +98,9 @@ impl World {
         let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.process.is_none()) else { return };
         sim.note(&format!("{node} starts"));
         sim.core().network.dark.remove(&node);
-        let pairs = broker::settings(node, &machine.dir, &self.settings);
+        let late = sim.core().old.flushes_later;
+        let heeded: Vec<_> = self.settings.iter().copied().filter(|pair| !late || *pair != FLUSH_EACH_BATCH).collect();
+        let pairs = broker::settings(node, &machine.dir, &heeded);
         let setup = Setup { sim: sim.clone(), node, dir: machine.dir.clone(), pairs, up: machine.up.clone() };
         machine.process = Some(Process::start(&sim, node, life, broker::run(setup)));
     }
@@ -136,12 +141,61 @@ impl World {
         let mut core = self.sim.core();
         core.network.dark.insert(node);
         if let Some(machine) = self.machines.get_mut(&node) {
-            let flushed = std::mem::take(&mut machine.flushed);
-            let lines = disk::lose_power(&machine.dir, &flushed, &mut core.rng);
+            let lines = disk::lose_power(&machine.dir, &mut machine.flushed, &mut core.rng);
             lines.iter().for_each(|line| core.note(line));
         }
         drop(core);
-        self.checker.lost_power(node);
+        if self.flushes_each_batch() {
+            self.checker.must_look_again(node);
+        } else {
+            self.checker.lost_power(node);
+        }
+    }
+
+    /// Whether brokers promise that what they have taken in is on the disk.
+    pub fn flushes_each_batch(&self) -> bool {
+        self.settings.contains(&FLUSH_EACH_BATCH)
+    }
+
+    /// All machines lose their power at once. What every member of an ISR had flushed is there afterwards.
+    pub fn cut_power_of_all(&mut self) {
+        let flushed = |tp: &TopicPartition, node: Node| {
+            let log =
+                self.machines.get(&node).map(|machine| machine.dir.join(format!("{}-{}", tp.topic, tp.partition)));
+            log.map_or(Offset(0), |dir| self.machines[&node].flushed.recovery_point(&dir))
+        };
+        let safe: Vec<(TopicPartition, Offset)> = self
+            .checker
+            .partitions()
+            .map(|(tp, state, _)| {
+                (tp.clone(), state.isr.iter().map(|id| flushed(tp, id.get())).min().unwrap_or(Offset(0)))
+            })
+            .collect();
+        for node in self.nodes() {
+            self.cut_power(node);
+        }
+        if !self.flushes_each_batch() {
+            self.checker.forgive(&safe);
+        }
+    }
+
+    /// Takes ZooKeeper's quorum away, or gives it back.
+    pub fn set_quorum(&mut self, there: bool) {
+        let mut core = self.sim.core();
+        if there { core.find_quorum() } else { core.lose_quorum() }
+    }
+
+    /// Asks for a topic's deletion, as kafka-topics with `--zookeeper` does; it comes about when all its brokers are there.
+    pub fn delete_topic(&mut self, topic: &str) {
+        let made = self.sim.core().write_as_admin(vec![Op::create(admin::delete_topic_path(topic), "")]);
+        made.expect("brokers have made the nodes above");
+    }
+
+    /// Whether nothing of a topic is left in ZooKeeper, nor a wish to delete it.
+    pub fn is_deleted(&self, topic: &str) -> bool {
+        let core = self.sim.core();
+        let tree = core.zookeeper.committed();
+        [topics::path(topic), admin::delete_topic_path(topic)].iter().all(|path| tree.stat(path).is_none())
     }
 
     fn end(&mut self, node: Node, silent: bool) {
@@ -215,7 +269,7 @@ impl World {
     /// A client of a partition.
     pub fn client_of(&self, tp: &TopicPartition) -> Client {
         let (sim, ledger) = (self.sim.clone(), self.checker.ledger.clone());
-        Client { sim, brokers: self.nodes(), tp: tp.clone(), ledger }
+        Client { sim, brokers: self.nodes(), tp: tp.clone(), ledger, over: Arc::default() }
     }
 
     /// A replica, where it is hosted.
@@ -278,7 +332,7 @@ impl World {
         for (node, machine) in &mut self.machines {
             while let Ok(view) = machine.views.try_recv() {
                 machine.view = Some(view);
-                machine.flushed = Flushed::default();
+                machine.flushed.begin_life();
             }
             if let Some(view) = &machine.view {
                 machine.flushed.look(view.manager.log_manager());

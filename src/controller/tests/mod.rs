@@ -235,6 +235,13 @@ impl Cluster {
 
     /// The leader of partition 0 proposes an ISR; returns the error of the partition.
     async fn propose(&self, controller: &Broker, leader: &Broker, topic: &str, isr: &[i32]) -> i16 {
+        let request = self.proposal(topic, leader, isr).await;
+        let response = controller.handle.alter_partition(request, 2).await;
+        assert_eq!(response.error_code, 0);
+        response.topics[0].partitions[0].error_code
+    }
+
+    async fn proposal(&self, topic: &str, leader: &Broker, isr: &[i32]) -> AlterPartitionRequest {
         let state = self.state(topic, 0).await.unwrap().leader_and_isr;
         let partition = alter_partition_request::PartitionData::default()
             .with_leader_epoch(state.leader_epoch.get())
@@ -242,13 +249,10 @@ impl Cluster {
             .with_new_isr(isr.iter().copied().map(WireBroker).collect());
         let id = self.node(topic).await.topic_id.unwrap();
         let topic = alter_partition_request::TopicData::default().with_topic_id(id).with_partitions(vec![partition]);
-        let request = AlterPartitionRequest::default()
+        AlterPartitionRequest::default()
             .with_broker_id(WireBroker(state.leader.get()))
             .with_broker_epoch(leader.epoch)
-            .with_topics(vec![topic]);
-        let response = controller.handle.alter_partition(request, 2).await;
-        assert_eq!(response.error_code, 0);
-        response.topics[0].partitions[0].error_code
+            .with_topics(vec![topic])
     }
 
     async fn state(&self, topic: &str, partition: i32) -> Option<PartitionState> {

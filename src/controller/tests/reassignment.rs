@@ -115,6 +115,16 @@ async fn the_old_tools_node_empties_as_its_reassignments_end() {
     assert_eq!(cluster.node("t").await.partitions[&1].replicas, ids(&[2, 1]));
 }
 
+/// The leader of partition 0 as a broker was told last by UpdateMetadata.
+fn told_leader(cluster: &Cluster, broker: i32) -> Option<i32> {
+    cluster.brokers.told(broker).into_iter().rev().find_map(|request| match request {
+        ControlRequest::UpdateMetadata(request) => {
+            request.topic_states.first().and_then(|topic| topic.partition_states.first()).map(|p| p.leader.0)
+        }
+        _ => None,
+    })
+}
+
 #[tokio::test]
 async fn a_deletion_waits_for_a_reassignment() {
     let (cluster, [one, two, _]) = Cluster::of_three().await;
@@ -123,7 +133,12 @@ async fn a_deletion_waits_for_a_reassignment() {
     cluster.admin.create(&admin::delete_topic_path("t"), b"", CreateMode::Persistent).await.unwrap();
     assert_eq!(reassign(&one, Some(&[1])).await, ErrorCode::UnknownTopicOrPartition, "it is to be deleted");
     assert!(cluster.admin.find(&topics::path("t")).await.unwrap().is_some());
+    // Until then brokers know the topic's id: 3 could not fetch otherwise.
+    let _four = cluster.start(4).await;
+    eventually("told", async || told_leader(&cluster, 4).is_some()).await;
+    assert_eq!(told_leader(&cluster, 4), Some(2));
     assert_eq!(cluster.propose(&one, &two, "t", &[2, 3]).await, 0);
+    eventually("told of the deletion", async || told_leader(&cluster, 4) == Some(-2)).await;
     eventually("deleted", async || cluster.admin.find(&topics::path("t")).await.unwrap().is_none()).await;
     eventually("on all", async || [2, 3].iter().all(|id| cluster.brokers.stopped(*id, "t").get(&0) == Some(&true)))
         .await;

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::base::error::ErrorCode;
-use crate::base::ids::{BrokerEpoch, LeaderEpoch};
+use crate::base::ids::{BrokerEpoch, ControllerEpoch, LeaderEpoch};
 use crate::controller::event::Event;
+use crate::zk::Op;
 use crate::zk::znodes::configs;
 
 #[tokio::test]
@@ -132,4 +133,45 @@ async fn a_late_suspicion_deposes_nobody() {
     cluster.create_led("t", 1, &[1]).await;
     assert!(one.handle.is_active() && !two.handle.is_active());
     assert_eq!(cluster.admin.get(controller::EPOCH_PATH).await.unwrap().data, b"1");
+}
+
+#[tokio::test]
+async fn a_deposed_controller_refuses_nobody() {
+    let (cluster, [one, _two, three]) = Cluster::of_three().await;
+    cluster.create_led("t", 1, &[3, 1, 2]).await;
+    assert_eq!(cluster.propose(&one, &three, "t", &[3, 1]).await, 0);
+    cluster.create_led("u", 1, &[2, 1, 3]).await;
+    cluster.brokers.set_dead(2, true);
+    eventually("it is suspected", async || cluster.leader("u", 0).await == Some(1)).await;
+    assert_eq!(cluster.propose(&one, &three, "t", &[3, 1, 2]).await, ErrorCode::IneligibleReplica.code());
+    // Another one was elected, which 1 has not heard of yet.
+    cluster.admin.set(controller::EPOCH_PATH, b"9", None).await.unwrap();
+    let refused = cluster.proposal("t", &three, &[3, 1, 2]).await;
+    assert_eq!(one.handle.alter_partition(refused, 2).await.error_code, ErrorCode::NotController.code());
+}
+
+#[tokio::test]
+async fn a_controller_that_reads_everything_anew_does_so_before_anything_else() {
+    let (_cluster, [one, ..]) = Cluster::of_three().await;
+    one.handle.shut_down();
+    let queue = crate::controller::event::EventQueue::default();
+    queue.push(Event::TopicChange);
+    queue.push(Event::Reload);
+    assert!(matches!(queue.next().await, Event::Reload));
+    assert!(matches!(queue.next().await, Event::TopicChange));
+}
+
+/// A controller that was deposed reads its node, which is there still, and then the epoch, which is another's by then.
+#[tokio::test]
+async fn nobody_takes_anothers_epoch_for_its_own() {
+    let (cluster, [one, _two, _three]) = Cluster::of_three().await;
+    let deposed = vec![
+        Op::delete(controller::PATH, None),
+        Op::create(controller::PATH, controller::encode(BrokerId(2), 0)),
+        Op::set(controller::EPOCH_PATH, controller::encode_epoch(ControllerEpoch(2)), None),
+    ];
+    cluster.model.write_before_get(controller::EPOCH_PATH, deposed);
+    one.handle.queue.push(Event::Reload);
+    eventually("it resigns", async || !one.handle.is_active()).await;
+    assert_eq!(one.handle.epoch(), ControllerEpoch(1), "it never acts under the other's");
 }

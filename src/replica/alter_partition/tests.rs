@@ -206,3 +206,19 @@ async fn so_is_one_that_the_sender_made_again_by_itself() {
     until(|| answers.lock().len() == 1).await;
     assert_eq!(answers.lock()[0].2, Attempts::Open);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_is_refused_is_not_proposed_again_at_once() {
+    let refuse = |request: &AlterPartitionRequest| {
+        let mut response = agree(request)?;
+        response.topics[0].partitions[0].error_code = ErrorCode::IneligibleReplica.code();
+        Ok(response)
+    };
+    let round = start(3, vec![Box::new(refuse), Box::new(agree)]);
+    round.queue.submit(item("a", 1, 0));
+    until(|| round.answers.lock().len() == 1).await;
+    let refused = tokio::time::Instant::now();
+    round.queue.submit(item("a", 1, 0));
+    until(|| round.answers.lock().len() == 2).await;
+    assert!(refused.elapsed() >= RETRY_BACKOFF - Duration::from_millis(2));
+}

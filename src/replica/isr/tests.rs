@@ -109,6 +109,19 @@ impl IsrEligibility for Only {
     }
 }
 
+/// A broker whose life after that one has begun.
+struct LaterThan(BrokerId, BrokerEpoch);
+
+impl IsrEligibility for LaterThan {
+    fn is_over(&self, broker: BrokerId, life: BrokerEpoch) -> bool {
+        (broker, life) == (self.0, self.1)
+    }
+
+    fn is_eligible(&self, _broker: BrokerId, _fetched_in: BrokerEpoch) -> bool {
+        true
+    }
+}
+
 /// KIP-903: what a broker had before it died does not let it in.
 #[test]
 fn an_earlier_life_does_not_join() {
@@ -213,6 +226,10 @@ fn a_refused_proposal_stays_pending_while_an_attempt_may_be_under_way() {
         let is_over = Only(BrokerEpoch(8));
         assert_eq!(leadership.isr_answered(&proposal, Err(error), Attempts::Open, &is_over), Outcome::Withdrawn);
         assert!(!leadership.in_maximal_isr(BrokerId(2)), "no attempt can succeed any more");
+        expand(&mut leadership, 2, 15).expect("proposed");
+        let (proposal, registered_anew) = (sent(&leadership), LaterThan(ME, BrokerEpoch(50)));
+        let outcome = leadership.isr_answered(&proposal, Err(error), Attempts::Open, &registered_anew);
+        assert_eq!(outcome, Outcome::Withdrawn, "the leader's own life is another");
     }
 }
 

@@ -1,7 +1,9 @@
-//! Histories that went wrong in Kafka, step by step: each comes out right, and each is found by the checker when what
-//! mended it is taken out (`old`).
+//! Histories that went wrong in Kafka or could, step by step: each comes out right, and each is found by the checker when
+//! what mended it is taken out (`old`).
 
 mod membership;
+mod outages;
+mod topics;
 mod truncation;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -79,6 +81,7 @@ fn settle(world: &mut World) {
         nodes.iter().for_each(|to| world.set_link(*from, *to, true));
         world.set_zookeeper_link(*from, true);
     }
+    world.set_quorum(true);
     world.boot_all();
     world.run_until("all replicas are in sync and equal", 8_000, |w| {
         let in_sync = w.checker.partitions().all(|(_, state, replicas)| state.isr.len() == replicas.len());

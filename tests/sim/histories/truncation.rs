@@ -46,7 +46,9 @@ fn fast_leader_change(seed: u64, old: Old) {
     let mut world = cluster(seed, old, &[2, 1], &[("min.insync.replicas", "1")]);
     write(&mut world, 1);
     world.kill(2);
-    world.run_until("1 leads", 2_000, |w| leads(w, 1));
+    world.run_until("1 leads alone", 2_000, |w| {
+        leads(w, 1) && w.checker.state(&tp()).is_some_and(|state| state.isr.len() == 1)
+    });
     world.boot(2);
     world.run_until("2 is back", 3_000, |w| w.checker.state(&tp()).is_some_and(|state| state.isr.len() == 2));
     world.run(200);

@@ -5,7 +5,8 @@
 //! again after a reconnection if its node changed meanwhile. Not held, as ZooKeeper does not either: that an answer comes,
 //! that a read is the newest. A session that its server does not hear from for its time-out is over; its client learns
 //! that when it is connected again, or by its own clock after 7/5 of it, as the broker's client does.
-//! The ensemble itself is always there: that it is not looks to a broker like the loss of its connection.
+//! Without a quorum no server answers and no session ends; of the writes that the leader had got by then some are found
+//! when there is a quorum again, before anything else is done. To its new leader all sessions were heard of just now.
 
 mod sessions;
 
@@ -104,6 +105,10 @@ pub struct Ensemble {
     pub lose_answer_of: Option<String>,
     /// Machines that do not reach it.
     pub unreachable: BTreeSet<Node>,
+    /// Whether most of the servers are there.
+    pub has_quorum: bool,
+    /// Writes that the leader had got when the quorum was lost, and that are found again.
+    late: Vec<Txn>,
 }
 
 impl Default for Ensemble {
@@ -118,6 +123,8 @@ impl Default for Ensemble {
             break_chance: 0.0,
             lose_answer_of: None,
             unreachable: BTreeSet::new(),
+            has_quorum: true,
+            late: Vec::new(),
         }
     }
 }
@@ -169,7 +176,7 @@ impl Core {
         let now = self.now;
         let Some(session) = self.zookeeper.sessions.get_mut(&id) else { return };
         if session.connection != connection || session.server.is_none() {
-            return;
+            return self.perhaps_late(id, request);
         }
         session.last_heard = now;
         session.inbox.push_back((request, reply));

@@ -7,14 +7,14 @@ use barnabas::zk::{WatchEvent, WatchKind};
 use rand::Rng;
 use tokio::sync::{oneshot, watch};
 
-use super::{Opened, SESSION_TIMEOUT, Session, Txn};
+use super::{Opened, Request, SESSION_TIMEOUT, Session, Txn};
 use crate::kernel::{Core, Node, TICK};
 
 impl Core {
     /// Opens a session for a process; nothing if it does not reach the ensemble.
     pub fn open_session(&mut self, owner: Node, opened: oneshot::Sender<Opened>) {
         let Some(life) = self.life(owner) else { return };
-        if self.zookeeper.unreachable.contains(&owner) {
+        if self.zookeeper.unreachable.contains(&owner) || !self.zookeeper.has_quorum {
             return self.after(50, Box::new(move |_| drop(opened)));
         }
         let server = self.rng.random_range(0..self.zookeeper.servers.len());
@@ -68,8 +68,50 @@ impl Core {
         ids.into_iter().for_each(|id| self.lose_connection(id));
     }
 
+    /// Most of the servers are gone: all connections break, and nothing happens until [`Core::find_quorum`].
+    pub fn lose_quorum(&mut self) {
+        if !std::mem::replace(&mut self.zookeeper.has_quorum, false) {
+            return;
+        }
+        self.note("zk: there is no quorum");
+        let ids: Vec<i64> = self.zookeeper.sessions.keys().copied().collect();
+        for id in ids {
+            let inbox = self.zookeeper.sessions.get_mut(&id).map(|session| std::mem::take(&mut session.inbox));
+            inbox.into_iter().flatten().for_each(|(request, _)| self.perhaps_late(id, request));
+            self.lose_connection(id);
+        }
+    }
+
+    /// A request that nobody answers any more. Had a leader without a quorum got it, its write may be found later.
+    pub(super) fn perhaps_late(&mut self, id: i64, request: Request) {
+        if let Request::Write(ops) = request
+            && !self.zookeeper.has_quorum
+            && self.chance(0.5)
+        {
+            self.zookeeper.late.push(Txn::Multi(id, ops));
+        }
+    }
+
+    /// There is a quorum again.
+    pub fn find_quorum(&mut self) {
+        if std::mem::replace(&mut self.zookeeper.has_quorum, true) {
+            return;
+        }
+        self.note("zk: there is a quorum again");
+        for txn in std::mem::take(&mut self.zookeeper.late) {
+            let lives = |id: i64| self.zookeeper.sessions.get(&id).is_some_and(|session| !session.over);
+            if matches!(txn, Txn::Multi(id, _) if lives(id)) {
+                let _ = self.commit(txn);
+            }
+        }
+        self.prolong_sessions();
+    }
+
     /// Ends a session at once, as if its time-out had passed.
     pub fn expire_sessions_of(&mut self, node: Node) {
+        if !self.zookeeper.has_quorum {
+            return;
+        }
         let of_node = self.zookeeper.sessions.iter().filter(|(_, session)| session.owner == node && !session.over);
         let ids: Vec<i64> = of_node.map(|(id, _)| *id).collect();
         for id in ids {
@@ -112,7 +154,7 @@ impl Core {
         let Some(session) = self.zookeeper.sessions.get_mut(&id) else { return };
         if session.server.is_some() && awake {
             session.last_heard = now;
-        } else if !over && now - session.last_heard > SESSION_TIMEOUT {
+        } else if !over && self.zookeeper.has_quorum && now - session.last_heard > SESSION_TIMEOUT {
             self.note(&format!("zk: session {id} of {owner} has expired"));
             self.end_session(id);
         }
@@ -135,7 +177,8 @@ impl Core {
         let Some(session) = self.zookeeper.sessions.get_mut(&id) else { return };
         session.reconnecting = false;
         let (owner, life, over, seen) = (session.owner, session.life, session.over, session.seen);
-        if !self.is_awake(owner, life) || self.zookeeper.unreachable.contains(&owner) {
+        let reaches = self.zookeeper.has_quorum && !self.zookeeper.unreachable.contains(&owner);
+        if !self.is_awake(owner, life) || !reaches {
             return;
         }
         let server = self.rng.random_range(0..self.zookeeper.servers.len());
