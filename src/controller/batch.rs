@@ -206,9 +206,7 @@ fn metadata_broker(broker: &LiveBroker) -> UpdateMetadataBroker {
 fn metadata_topics(ctx: &Context, partitions: &BTreeSet<TopicPartition>) -> Vec<UpdateMetadataTopicState> {
     let topics = by_topic(partitions.iter().map(|tp| (tp, ())));
     let topic_state = |(topic, list): TopicGroup<()>| {
-        // As long as a reassignment holds the deletion up its replicas must catch up: brokers that are told of a deletion
-        // forget the topic's id, and answer no fetch. (Kafka's do, and the deletion never comes.)
-        let is_dying = ctx.is_to_be_deleted(&topic) && !ctx.is_being_reassigned(&topic);
+        let is_dying = ctx.is_dying(&topic);
         let partition = |(number, ())| metadata_partition(ctx, &topic, number, is_dying);
         let states = list.into_iter().filter_map(partition).collect();
         UpdateMetadataTopicState::default()
@@ -273,7 +271,7 @@ fn stop_replica(
 
 /// KIP-570: the epoch that lets a broker tell a late StopReplica.
 fn stop_epoch(ctx: &Context, topic: &Arc<str>, number: i32) -> i32 {
-    if ctx.is_to_be_deleted(topic) {
+    if ctx.is_dying(topic) {
         return EPOCH_DURING_DELETE;
     }
     let partition = ctx.topics.get(topic).and_then(|t| t.partitions.get(&number));

@@ -248,6 +248,13 @@ impl Context {
         topic.is_some_and(|topic| topic.partitions.values().any(|p| p.assignment.is_being_reassigned()))
     }
 
+    /// Whether nobody is to use a topic any more. As long as a reassignment holds its deletion up it is led and followed like
+    /// any other: the reassignment would not end without. (Kafka's brokers forget the topic's id and elect no leaders, and
+    /// the deletion may never come.)
+    pub fn is_dying(&self, topic: &str) -> bool {
+        self.is_to_be_deleted(topic) && !self.is_being_reassigned(topic)
+    }
+
     /// Notes a partition's new leader and ISR.
     pub fn set_leadership(&mut self, tp: &TopicPartition, leader_and_isr: LeaderAndIsr) {
         let controller_epoch = self.epoch;

@@ -107,7 +107,7 @@ impl Controller {
     async fn on_replicas_offline(&mut self, replicas: Vec<Replica>) -> Result<(), ControllerError> {
         let mut batch = Batch::default();
         let (deleted, staying): (Vec<_>, Vec<_>) =
-            replicas.into_iter().partition(|(tp, _)| self.ctx.is_to_be_deleted(&tp.topic));
+            replicas.into_iter().partition(|(tp, _)| self.ctx.is_dying(&tp.topic));
         for (tp, broker) in &staying {
             let leadership = self.ctx.partition(tp).and_then(|p| p.leadership.as_ref());
             if leadership.is_some_and(|l| l.leader_and_isr.leader == *broker) {
@@ -222,7 +222,7 @@ impl Controller {
         if !brokers.is_empty() {
             info!("brokers with failed log dirs: {brokers:?}");
             let mut replicas = self.ctx.replicas_on(&brokers);
-            replicas.retain(|(tp, _)| !self.ctx.is_to_be_deleted(&tp.topic));
+            replicas.retain(|(tp, _)| !self.ctx.is_dying(&tp.topic));
             let mut batch = Batch::default();
             self.replicas_online(&replicas, &mut batch);
             self.send(batch);

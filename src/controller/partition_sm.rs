@@ -58,7 +58,7 @@ impl Context {
     /// The partitions without a leader that are not on their way out.
     pub(super) fn leaderless_partitions(&self) -> Vec<TopicPartition> {
         let leaderless = |state| matches!(state, PartitionState::New | PartitionState::Offline);
-        let found = self.all_partitions().filter(|(tp, p)| leaderless(p.state) && !self.is_to_be_deleted(&tp.topic));
+        let found = self.all_partitions().filter(|(tp, p)| leaderless(p.state) && !self.is_dying(&tp.topic));
         let mut found: Vec<_> = found.map(|(tp, _)| tp).collect();
         found.sort();
         found

@@ -50,7 +50,7 @@ impl Context {
 
     /// Replicas on brokers that are not registered, but for those of topics that are to be deleted.
     pub(super) fn offline_replicas(&self) -> Vec<Replica> {
-        let staying = self.all_partitions().filter(|(tp, _)| !self.is_to_be_deleted(&tp.topic));
+        let staying = self.all_partitions().filter(|(tp, _)| !self.is_dying(&tp.topic));
         staying
             .flat_map(|(tp, p)| p.assignment.replicas.iter().map(move |broker| (tp.clone(), *broker)))
             .filter(|(_, broker)| !self.brokers.contains_key(broker))
@@ -97,7 +97,7 @@ impl Controller {
         leaving.retain(|(tp, broker)| {
             let leadership = self.ctx.partition(tp).and_then(|p| p.leadership.as_ref());
             let in_isr = leadership.is_some_and(|l| l.leader_and_isr.isr.contains(broker));
-            in_isr && !self.ctx.is_to_be_deleted(&tp.topic)
+            in_isr && !self.ctx.is_dying(&tp.topic)
         });
         // One round per replica of the same partition: each changes the state the next one starts from.
         while !leaving.is_empty() {

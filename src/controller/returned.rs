@@ -22,7 +22,7 @@ impl Context {
     /// The members of ISRs that came anew since. Where all who live did, they count as they are: nobody is better.
     fn returned_unseen(&self, written: &Written) -> Vec<Replica> {
         let mut found = Vec::new();
-        for (tp, partition) in self.all_partitions().filter(|(tp, _)| !self.is_to_be_deleted(&tp.topic)) {
+        for (tp, partition) in self.all_partitions().filter(|(tp, _)| !self.is_dying(&tp.topic)) {
             let (Some(leadership), Some(zxid)) = (&partition.leadership, written.get(&tp)) else { continue };
             let live = leadership.leader_and_isr.isr.iter().copied().filter(|id| self.is_replica_online(*id, &tp));
             let came_later = |id: &BrokerId| self.brokers.get(id).is_some_and(|b| b.epoch > BrokerEpoch(*zxid));

@@ -69,7 +69,7 @@ impl Controller {
         replicas.retain(|(tp, _)| {
             let partition = self.ctx.partition(tp);
             let movable = partition.is_some_and(|p| p.assignment.replicas.len() > 1 && p.leadership.is_some());
-            movable && !self.ctx.is_to_be_deleted(&tp.topic)
+            movable && !self.ctx.is_dying(&tp.topic)
         });
         replicas
     }

@@ -143,3 +143,15 @@ async fn a_deletion_waits_for_a_reassignment() {
     eventually("on all", async || [2, 3].iter().all(|id| cluster.brokers.stopped(*id, "t").get(&0) == Some(&true)))
         .await;
 }
+
+#[tokio::test]
+async fn what_holds_a_deletion_up_is_led_until_it_is_done() {
+    let (cluster, [one, two, _three]) = Cluster::of_three().await;
+    cluster.create_led("t", 1, &[2, 1]).await;
+    assert_eq!(reassign(&one, Some(&[3])).await, ErrorCode::None);
+    cluster.admin.create(&admin::delete_topic_path("t"), b"", CreateMode::Persistent).await.unwrap();
+    two.zk.close().await;
+    eventually("another leader", async || cluster.leader("t", 0).await == Some(1)).await;
+    assert_eq!(cluster.propose(&one, &one, "t", &[1, 3]).await, 0);
+    eventually("deleted", async || cluster.admin.find(&topics::path("t")).await.unwrap().is_none()).await;
+}
