@@ -5,6 +5,7 @@
 //! - A high watermark never falls while its broker lives.
 //! - The newest leader, as ZooKeeper names it, has everything that was committed or acknowledged.
 //! - Every member of the ISR in ZooKeeper has everything below the leader's high watermark.
+//! - No two sessions write as the controller of one epoch.
 //! - A topic that was deleted and made anew has nothing of what it had before.
 //! - Clients: offsets are acknowledged once, what was read stays as it was read, the end of what can be read never falls.
 //!
@@ -227,6 +228,9 @@ impl Checker {
     /// Looks at everything; the first thing that is wrong, if something is.
     pub fn look(&mut self, views: &[(Node, &View)]) -> Result<(), String> {
         if let Some(violation) = self.ledger.lock().violations.first() {
+            return Err(violation.clone());
+        }
+        if let Some(violation) = &self.sim.core().zookeeper.violation {
             return Err(violation.clone());
         }
         let mut changed = self.read_zookeeper();

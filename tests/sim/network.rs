@@ -62,6 +62,8 @@ pub struct Network {
     pub break_chance: f64,
     /// The chance that a connection to a live process is refused.
     pub refuse_chance: f64,
+    /// Machines that refuse connections although their processes live, as by a firewall.
+    pub refusing: BTreeSet<Node>,
     /// Machines without power.
     pub dark: BTreeSet<Node>,
     /// How long brokers wait for each other's answers, in ms.
@@ -80,6 +82,7 @@ impl Default for Network {
             slow: 200,
             break_chance: 0.0,
             refuse_chance: 0.0,
+            refusing: BTreeSet::new(),
             dark: BTreeSet::new(),
             patience: 300,
         }
@@ -95,7 +98,7 @@ impl Core {
             return None;
         }
         let falsely = self.network.refuse_chance;
-        Some(!self.running.contains_key(&to) || self.chance(falsely))
+        Some(!self.running.contains_key(&to) || self.network.refusing.contains(&to) || self.chance(falsely))
     }
 
     /// Takes connections for a machine from now on.

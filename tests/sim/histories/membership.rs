@@ -1,9 +1,9 @@
-//! Who is in sync, who is registered, who is the controller: KIP-903, KAFKA-7165, KAFKA-13407.
+//! Who is in sync, who is registered, who is the controller: KIP-903, KAFKA-7165, KAFKA-13407, and suspicions that are wrong.
 
 use barnabas::base::ids::BrokerId;
 use barnabas::zk::znodes::{broker_ids, controller};
 
-use super::{CONTROLLER, LOST_OR_DIVERGED, cluster, end, settle, tp, with_and_without, write};
+use super::{CONTROLLER, LOST_OR_DIVERGED, SEEDS, cluster, end, leads, settle, tp, with_and_without, write};
 use crate::old::Old;
 use crate::world::World;
 use crate::zookeeper::SESSION_TIMEOUT;
@@ -76,4 +76,24 @@ fn unanswered_election(seed: u64, old: Old) {
 fn kafka_13407_a_broker_acts_on_its_own_election() {
     let fix = Old { ignores_its_election: true, ..Old::default() };
     with_and_without(fix, &["somebody acts as the controller"], unanswered_election);
+}
+
+/// 1 is taken for dead, and lives. Were it out of the ISR, then what it has would count for nothing when 2, which leads
+/// now, loses its power.
+#[test]
+fn a_suspect_that_lives_has_what_the_new_leader_loses() {
+    for seed in 1..=SEEDS {
+        let settings = [("min.insync.replicas", "1"), ("log.flush.interval.ms", "100000")];
+        let mut world = cluster(seed, Old::default(), &[1, 2], &settings);
+        write(&mut world, 1);
+        world.sim.core().network.refusing.insert(1);
+        world.run_until("2 leads", 2_000, |w| leads(w, 2));
+        for producer in 2..6 {
+            write(&mut world, producer);
+        }
+        world.cut_power(2);
+        world.run_until("1 leads", 3_000, |w| leads(w, 1));
+        world.sim.core().network.refusing.clear();
+        settle(&mut world);
+    }
 }

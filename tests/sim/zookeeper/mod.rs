@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use barnabas::zk::backend::MultiResult;
 use barnabas::zk::tree::{Fired, Tree, Watching};
+use barnabas::zk::znodes::controller;
 use barnabas::zk::{Node as Znode, Op, Stat, WatchEvent, WatchSink, ZkError};
 use tokio::sync::{oneshot, watch};
 
@@ -109,6 +110,9 @@ pub struct Ensemble {
     pub has_quorum: bool,
     /// Writes that the leader had got when the quorum was lost, and that are found again.
     late: Vec<Txn>,
+    /// The session that wrote under each version of `/controller_epoch`, and what is wrong with that.
+    fences: BTreeMap<i32, i64>,
+    pub violation: Option<String>,
 }
 
 impl Default for Ensemble {
@@ -125,6 +129,8 @@ impl Default for Ensemble {
             unreachable: BTreeSet::new(),
             has_quorum: true,
             late: Vec::new(),
+            fences: BTreeMap::new(),
+            violation: None,
         }
     }
 }
@@ -133,6 +139,18 @@ impl Ensemble {
     /// The newest state: what the checker compares with.
     pub fn committed(&self) -> &Tree {
         &self.leader
+    }
+
+    /// Whoever writes under an epoch of the controller is the one who was elected in it.
+    fn look_at_fence(&mut self, session: i64, ops: &[Op]) {
+        let Some(Op::Check { path, version }) = ops.first() else { return };
+        if path != controller::EPOCH_PATH || ops.iter().any(|op| op.path() == controller::PATH) {
+            return;
+        }
+        let first = *self.fences.entry(*version).or_insert(session);
+        if first != session {
+            self.violation = Some(format!("both sessions {first} and {session} write as the controller {version}"));
+        }
     }
 }
 
@@ -293,6 +311,9 @@ impl Core {
                 Ok(Vec::new())
             }
         };
+        if let (Txn::Multi(session, ops), Ok(_)) = (&txn, &result) {
+            self.zookeeper.look_at_fence(*session, ops);
+        }
         match result {
             // Every broker tries to make every node when it starts.
             Err((_, ZkError::NodeExists)) => self.note_message(&describe(&txn, &result)),
