@@ -93,6 +93,15 @@ impl LeaderEpochs {
         }
     }
 
+    /// A batch of `epoch` was read at `offset`, in a log that is read up to its end. What is known otherwise, of it and of
+    /// what follows, is out of date: a truncation may not have been written before a crash.
+    pub fn correct(&mut self, epoch: LeaderEpoch, offset: Offset) {
+        if epoch >= LeaderEpoch(0) && self.epoch_at(offset) != Some(epoch) {
+            self.truncate_from_end(offset);
+            self.assign(epoch, offset);
+        }
+    }
+
     /// The newest epoch.
     pub fn latest(&self) -> Option<LeaderEpoch> {
         self.entries.last().map(|e| e.epoch)

@@ -53,6 +53,8 @@ struct Loading<'a> {
     open: OpenTransactions,
     log_end: Offset,
     recovery_point: Offset,
+    /// Whether all batches up to the log end are read, so that what they say of their epochs counts.
+    reads_to_end: bool,
 }
 
 /// Opens the log in `params.dir`.
@@ -80,6 +82,7 @@ fn load_folder(params: &OpenParams, progress: &Progress) -> Result<PartitionLog,
         open: OpenTransactions::default(),
         log_end: params.log_start,
         recovery_point: params.recovery_point,
+        reads_to_end: false,
     };
     loading.find_end(&folder)?;
     loading.finish(topic_id)

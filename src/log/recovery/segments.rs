@@ -126,6 +126,7 @@ impl Loading<'_> {
     /// next segment, empty or not.
     pub(super) fn recover(&mut self, from: usize, whole: bool, producers: &mut Rebuild) -> Result<(), LogError> {
         producers.replay(&self.segments, self.segments[from].base_offset())?;
+        self.reads_to_end = true;
         let mut at = from;
         while at < self.segments.len() {
             let checked = self.recover_segment(at, whole || at > from, producers)?;
@@ -260,7 +261,10 @@ impl Loading<'_> {
                 indexed = position;
             }
             if let Some(batch) = &header.batch {
-                self.epochs.assign_if_newer(batch.leader_epoch, batch.base_offset);
+                match self.reads_to_end {
+                    true => self.epochs.correct(batch.leader_epoch, batch.base_offset),
+                    false => self.epochs.assign_if_newer(batch.leader_epoch, batch.base_offset),
+                }
                 producers.batch(batch, &bytes[batch::HEADER_LEN..], Some(segment));
             }
             has_no_gaps &= header.base_offset <= next_offset || first && start > 0;
