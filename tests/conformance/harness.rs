@@ -109,6 +109,7 @@ impl Broker {
         );
         manager.set_listener(Box::new(Upward::new(groups.clone())));
         let zk = ZkClient::connect(Arc::new(MemoryZk::new()), Duration::from_secs(5)).await.expect("a session");
+        barnabas::zk::session::create_persistent_paths(&zk).await.expect("the nodes that a broker begins with");
         let (registered, epoch) = barnabas::base::watch::channel(None);
         let (controller, _) =
             controller::start(controller_config(), zk.clone(), epoch, Arc::new(Nobody), clock.clone());
