@@ -1,5 +1,7 @@
 //! What changes while brokers run, beside Kafka: levels of logs and configs of brokers, on the wire and by both tools.
 
+use std::collections::BTreeMap;
+
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
@@ -185,5 +187,30 @@ fn configs_of_brokers_are_changed_and_shown_as_kafka_does() {
     assert!(mine.len() > 18, "{mine:?}");
     for (mine, original) in mine.iter().zip(about_configs(&jvm.broker)) {
         assert_eq!(*mine, original);
+    }
+}
+
+/// Every config of the broker, and whether it says that it may change while it runs.
+fn changeable(broker: &Broker) -> BTreeMap<String, bool> {
+    let answer = broker.wire().call(4, &described(BROKER, "0", &[], 4)).results.remove(0);
+    answer.configs.into_iter().map(|config| (config.name.to_string(), !config.read_only)).collect()
+}
+
+#[test]
+fn what_kafka_changes_while_it_runs_is_changed_or_refused_with_a_reason() {
+    let (jvm, cluster) = (Cluster::start(Kind::Jvm(NEW)), Cluster::start(Kind::Barnabas));
+    let (mine, theirs) = (changeable(&cluster.broker), changeable(&jvm.broker));
+    assert!(theirs.values().filter(|changes| **changes).count() > 80, "{theirs:?}");
+    let mut wire = cluster.broker.wire();
+    for (name, changes) in &theirs {
+        let changes_here = mine.get(name).copied().unwrap_or_else(|| panic!("{name} is not known"));
+        if *changes && !changes_here {
+            let answer = wire.call(1, &change(BROKER, "0", &[(name, SET, Some("1"))])).responses.remove(0);
+            let said = answer.error_message.map(|said| said.to_string()).unwrap_or_default();
+            let (_, why) = said.split_once(" cannot be changed while the broker runs: ").unwrap_or_default();
+            assert!(answer.error_code == 42 && !why.is_empty(), "{name}: {} {said}", answer.error_code);
+            assert_ne!(why, "set it in server.properties and restart the broker", "{name}");
+        }
+        assert!(*changes || !changes_here, "{name} does not change in Kafka");
     }
 }
