@@ -100,7 +100,8 @@ fn changed(before: &Configs, kind: EntityType, wanted: &Wanted) -> Result<Config
     if kind == EntityType::Topics {
         TopicConfig::validate(&BrokerConfig::default(), &after).map_err(refused)?;
     } else {
-        wanted.add.iter().try_for_each(|(name, text)| dynamic::check(name, text)).map_err(refused)?;
+        let check = if wanted.entity == Entity::Default { dynamic::check_for_all } else { dynamic::check };
+        wanted.add.iter().try_for_each(|(name, text)| check(name, text)).map_err(refused)?;
     }
     Ok(after)
 }
@@ -164,6 +165,7 @@ mod tests {
             ("--alter --topic t --add-config retention.ms=x", "retention.ms=x is not valid"),
             ("--alter --topic u --add-config retention.ms=1", "Topic 'u' does not exist."),
             ("--alter --broker 3 --add-config log.dirs=/x", "log.dirs cannot be changed"),
+            ("--alter --broker-defaults --add-config advertised.listeners=PLAINTEXT://a:1", "for one broker at a time"),
             ("--describe --broker-logger 3", "--bootstrap-server must be specified for broker-loggers"),
         ] {
             let error = tool(&zk, line).await.expect_err(line).to_string();
