@@ -24,7 +24,7 @@ use barnabas::protocol::payload::{Part, Payload};
 use barnabas::replica::fetch_session::FetchSessions;
 use barnabas::replica::manager::ReplicaManager;
 use barnabas::replica::topic_configs::{NoOverrides, default_log_config};
-use barnabas::server::replication::watch_broker_epochs;
+use barnabas::server::replication::{keep_lease, watch_broker_epochs};
 use barnabas::zk::ZkClient;
 use barnabas::zk::session::{Registration, create_persistent_paths, get_or_create_cluster_id};
 use barnabas::zk::session_file::SessionFile;
@@ -151,6 +151,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<()> {
     let changes = SimIsrChanges { sim: setup.sim.clone(), node: setup.node, controller: controller.clone() };
     manager.start_isr_changes(Arc::new(changes), &Handle::current());
     tokio::spawn(watch_broker_epochs(zk.clone(), Arc::clone(manager.broker_epochs())));
+    tokio::spawn(keep_lease(zk.clone(), Arc::clone(&manager)));
     let old = setup.sim.core().old;
     if old.gives_up_its_node {
         let info = registration.info();
