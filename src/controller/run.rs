@@ -202,7 +202,7 @@ impl Controller {
                 Some(found) if found.mine => {
                     let elected = self.store.current_epoch().await?;
                     // Had another broker taken over in between, then this were its epoch, and its fence.
-                    if !self.store.watch_controller().await?.is_some_and(|still| still.czxid == found.czxid) {
+                    if self.store.watch_controller().await?.is_none_or(|still| still.czxid != found.czxid) {
                         continue;
                     }
                     let suspected = std::mem::take(&mut self.ctx.suspected);

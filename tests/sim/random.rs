@@ -29,7 +29,7 @@ fn settings(seed: u64) -> Vec<(&'static str, &'static str)> {
         ("log.segment.bytes", one_of(["1048576", "700"], 1)),
         ("num.replica.fetchers", one_of(["1", "2"], 2)),
         ("log.flush.interval.ms", one_of(["500", "100000"], 3)),
-        if seed % 3 == 0 { FLUSH_EACH_BATCH } else { ("log.flush.interval.messages", "9223372036854775807") },
+        if seed.is_multiple_of(3) { FLUSH_EACH_BATCH } else { ("log.flush.interval.messages", "9223372036854775807") },
     ]
 }
 
