@@ -1,6 +1,7 @@
 //! DescribeConfigs (32), v0–4: the values that hold for topics and brokers, where they come from, what they are for
 //! (KIP-133, KIP-226, KIP-569). What was set while brokers run is read from ZooKeeper, as in `ConfigHelper`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -130,7 +131,7 @@ impl Asked<'_> {
     fn result(&self, entry: &Entry) -> DescribeConfigsResourceResult {
         let text = |value: &Option<String>| value.clone().map(StrBytes::from_string);
         let mut result = DescribeConfigsResourceResult::default()
-            .with_name(StrBytes::from_static_str(entry.name))
+            .with_name(name_of(entry.name.clone()))
             .with_value(text(&entry.value))
             .with_read_only(entry.read_only)
             .with_is_sensitive(entry.sensitive)
@@ -142,7 +143,7 @@ impl Asked<'_> {
         if self.request.include_synonyms {
             let synonyms = entry.synonyms.iter().map(|synonym| {
                 DescribeConfigsSynonym::default()
-                    .with_name(StrBytes::from_static_str(synonym.name))
+                    .with_name(name_of(synonym.name.clone()))
                     .with_value(text(&synonym.value))
                     .with_source(synonym.source.wire_code())
             });
@@ -164,4 +165,11 @@ fn only_wanted(
     let wanted = resource.configuration_keys.as_deref().unwrap_or_default();
     configs.retain(|config| wanted.is_empty() || wanted.contains(&config.name));
     configs
+}
+
+fn name_of(name: Cow<'static, str>) -> StrBytes {
+    match name {
+        Cow::Borrowed(name) => StrBytes::from_static_str(name),
+        Cow::Owned(name) => StrBytes::from_string(name),
+    }
 }

@@ -177,6 +177,12 @@ pub fn key(name: &str) -> Option<&'static KeyDef> {
     keys().chain(REMOVED_KEYS).find(|def| def.name == name)
 }
 
+/// The key that `name` sets for one listener, where Barnabas acts on it: `listener.name.<name>.max.connections`.
+pub fn of_listener(name: &str) -> Option<&'static KeyDef> {
+    let (_, rest) = name.strip_prefix(LISTENER_PREFIX)?.split_once('.')?;
+    (rest == "max.connections").then(|| key(rest)).flatten()
+}
+
 /// What the environment sets. What other tools mean by `KAFKA_...` is left alone.
 fn from_environment(
     env: impl IntoIterator<Item = (String, String)>,
@@ -236,13 +242,10 @@ fn is_harmless(def: &KeyDef, value: &Value) -> bool {
 
 /// A key of one listener, or one that nobody knows.
 fn look_at_unlisted(key_name: &str, text: &str) -> Result<Option<Warning>, ConfigError> {
+    if let Some(def) = of_listener(key_name) {
+        return def.parse(text).map(|_| None);
+    }
     if let Some((_, rest)) = key_name.strip_prefix(LISTENER_PREFIX).and_then(|rest| rest.split_once('.')) {
-        if rest == "max.connections" {
-            return match key(rest) {
-                Some(def) => def.parse(text).map(|_| None),
-                None => Ok(None),
-            };
-        }
         // The mechanism may stand between: listener.name.<name>.<mechanism>.sasl.jaas.config.
         if key(rest).is_some() || rest.split_once('.').is_some_and(|(_, inner)| key(inner).is_some()) {
             return Ok(Some(not_yet(key_name)));

@@ -1,7 +1,7 @@
 //! What DescribeConfigs tells of a key: its value, where that comes from, and what it would be otherwise (`ConfigHelper`).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::broker::{self, BrokerConfig};
 use super::def::{KeyDef, Kind, Value};
@@ -41,7 +41,7 @@ impl Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Synonym {
     /// The key there.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// The value there; `None` if it is kept from view.
     pub value: Option<String>,
     /// The place.
@@ -52,7 +52,7 @@ pub struct Synonym {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The key.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its value; `None` if it has none or it is kept from view.
     pub value: Option<String>,
     /// Where that comes from.
@@ -87,12 +87,14 @@ fn synonyms_of(name: &'static str) -> &'static [&'static str] {
     GROUPS.iter().find(|group| group.contains(&name)).copied().unwrap_or_default()
 }
 
-/// Every place that says something of broker key `name`, in the order in which they count.
-fn places(config: &BrokerConfig, set: &Dynamic, name: &'static str, sensitive: bool) -> Vec<Synonym> {
-    let alone = [name];
-    let names = match synonyms_of(name) {
-        [] => &alone[..],
-        group => group,
+/// Every place that says something of broker key `name`, in the order in which they count. What is not set for one listener
+/// is what holds for all.
+fn places(config: &BrokerConfig, set: &Dynamic, name: Cow<'static, str>, def: &'static KeyDef) -> Vec<Synonym> {
+    let (group, sensitive) = (synonyms_of(def.name), def.is_sensitive());
+    let names: Vec<Cow<'static, str>> = match group {
+        [] if name == def.name => vec![name.clone()],
+        [] => vec![name.clone(), def.name.into()],
+        group => group.iter().map(|name| (*name).into()).collect(),
     };
     let mut all = Vec::new();
     let layers = [
@@ -102,10 +104,11 @@ fn places(config: &BrokerConfig, set: &Dynamic, name: &'static str, sensitive: b
     ];
     let show = |text: &str| (!sensitive).then(|| text.trim().to_owned());
     for (source, values) in layers {
-        let found = names.iter().filter_map(|name| Some((*name, values.get(*name)?)));
+        let found = names.iter().filter_map(|name| Some((name.clone(), values.get(name.as_ref())?)));
         all.extend(found.map(|(name, text)| Synonym { name, value: show(text), source }));
     }
-    let defaults = names.iter().filter_map(|name| Some((*name, dynamic::key(name)?.default?)));
+    let of_all = names.iter().filter(|name| group.contains(&name.as_ref()) || **name == def.name);
+    let defaults = of_all.filter_map(|name| Some((name.clone(), dynamic::key(name)?.default?)));
     all.extend(defaults.map(|(name, text)| Synonym { name, value: show(text), source: Source::Default }));
     all.into_iter().skip_while(|synonym| synonym.name != name).collect()
 }
@@ -116,18 +119,24 @@ fn shown(def: &KeyDef, text: Option<&str>) -> Option<String> {
 }
 
 fn broker_entry(config: &BrokerConfig, dynamic: &Dynamic, def: &'static KeyDef) -> Entry {
-    let synonyms = places(config, dynamic, def.name, def.is_sensitive());
+    named_entry(config, dynamic, def.name.into(), def)
+}
+
+/// The entry of `name`, which is `def`'s or, for one listener, ends so.
+fn named_entry(config: &BrokerConfig, dynamic: &Dynamic, name: Cow<'static, str>, def: &'static KeyDef) -> Entry {
+    let synonyms = places(config, dynamic, name.clone(), def);
     let layers = [&dynamic.broker, &dynamic.cluster, config.set_values()];
-    let text = layers.iter().find_map(|values| values.get(def.name)).map(String::as_str).or(def.default);
+    let text = layers.iter().find_map(|values| values.get(name.as_ref())).map(String::as_str).or(def.default);
     let id = config.broker_id.to_string();
     let text = if matches!(def.name, "broker.id" | "node.id") { Some(id.as_str()) } else { text };
     Entry {
-        name: def.name,
         value: shown(def, text),
         source: synonyms.first().map_or(Source::Default, |synonym| synonym.source),
         synonyms,
         kind: def.kind,
-        read_only: !is_dynamic(def.name),
+        // Kafka's table of what may change has no names of listeners.
+        read_only: name != def.name || !is_dynamic(def.name),
+        name,
         sensitive: def.is_sensitive(),
         doc: def.doc,
     }
@@ -136,16 +145,33 @@ fn broker_entry(config: &BrokerConfig, dynamic: &Dynamic, def: &'static KeyDef) 
 /// Every key of the broker.
 pub fn broker_entries(config: &BrokerConfig, dynamic: &Dynamic) -> Vec<Entry> {
     let only_dynamic = DYNAMIC_ONLY_KEYS.iter().filter(|def| dynamic.get(def.name).is_some());
-    broker::keys().chain(only_dynamic).map(|def| broker_entry(config, dynamic, def)).collect()
+    let mut entries: Vec<Entry> =
+        broker::keys().chain(only_dynamic).map(|def| broker_entry(config, dynamic, def)).collect();
+    let layers = [&dynamic.broker, &dynamic.cluster, config.set_values()];
+    entries.extend(of_listeners(config, dynamic, &layers));
+    entries
+}
+
+/// What is set for one listener in any of these layers.
+fn of_listeners<'a>(
+    config: &'a BrokerConfig,
+    dynamic: &'a Dynamic,
+    layers: &[&'a BTreeMap<String, String>],
+) -> impl Iterator<Item = Entry> + use<'a> {
+    let names: BTreeSet<&String> = layers.iter().flat_map(|values| values.keys()).collect();
+    let found = names.into_iter().filter_map(|name| Some((name, broker::of_listener(name)?)));
+    found.map(|(name, def)| named_entry(config, dynamic, name.clone().into(), def))
 }
 
 /// What is set for all brokers while they run (the resource of type broker without a name).
 pub fn cluster_entries(config: &BrokerConfig, dynamic: &Dynamic) -> Vec<Entry> {
     let all = broker::keys().chain(DYNAMIC_ONLY_KEYS);
     let set = all.filter(|def| dynamic.cluster.contains_key(def.name));
-    set.map(|def| {
-        let mut entry = broker_entry(config, dynamic, def);
-        entry.value = shown(def, dynamic.cluster.get(def.name).map(String::as_str));
+    let entries = set.map(|def| broker_entry(config, dynamic, def));
+    let entries = entries.chain(of_listeners(config, dynamic, &[&dynamic.cluster]));
+    let set = entries.filter_map(|entry| Some((dynamic::key(&entry.name)?, entry)));
+    set.map(|(def, mut entry)| {
+        entry.value = shown(def, dynamic.cluster.get(entry.name.as_ref()).map(String::as_str));
         entry.synonyms.retain(|synonym| synonym.source == Source::DynamicCluster);
         entry.source = Source::DynamicCluster;
         entry
@@ -166,13 +192,16 @@ fn topic_entry(
         Some(text) => shown(def, Some(text)),
         None => shown(def, Some(&topic::broker_default(now, key))),
     };
-    let mut synonyms: Vec<Synonym> =
-        own.map(|_| Synonym { name: def.name, value: value.clone(), source: Source::Topic }).into_iter().collect();
+    let mut synonyms: Vec<Synonym> = own
+        .map(|_| Synonym { name: def.name.into(), value: value.clone(), source: Source::Topic })
+        .into_iter()
+        .collect();
     if let Some(broker_key) = key.synonym {
-        synonyms.extend(places(config, dynamic, broker_key, false));
+        let places = dynamic::key(broker_key).map(|def| places(config, dynamic, broker_key.into(), def));
+        synonyms.extend(places.unwrap_or_default());
     }
     Entry {
-        name: def.name,
+        name: def.name.into(),
         value,
         source: synonyms.first().map_or(Source::Default, |synonym| synonym.source),
         synonyms,
@@ -229,6 +258,26 @@ mod tests {
         let sources: Vec<Source> = retention.synonyms.iter().map(|s| s.source).collect();
         assert_eq!(sources, [Source::DynamicBroker, Source::DynamicCluster, Source::Static, Source::Default]);
         assert_eq!(cluster_entries(&config, &dynamic).len(), 1);
+    }
+
+    #[test]
+    fn what_is_set_for_a_listener_is_shown_before_what_is_for_all() {
+        let (own, all) = ("listener.name.plaintext.max.connections", "max.connections");
+        let config = BrokerConfig::from_pairs([(all, "9")]).expect("valid");
+        let broker = BTreeMap::from([(own.to_owned(), "5".to_owned())]);
+        let dynamic = Dynamic { cluster: broker.clone(), broker };
+        let entries = broker_entries(&config, &dynamic);
+        let found = entry(&entries, own);
+        let places: Vec<(&str, Source)> = found.synonyms.iter().map(|s| (s.name.as_ref(), s.source)).collect();
+        let expected = [
+            (own, Source::DynamicBroker),
+            (own, Source::DynamicCluster),
+            (all, Source::Static),
+            (all, Source::Default),
+        ];
+        assert_eq!((found.value.as_deref(), &places[..]), (Some("5"), &expected[..]));
+        assert_eq!(entry(&cluster_entries(&config, &dynamic), own).synonyms.len(), 1);
+        assert_eq!(entry(&entries, all).synonyms.len(), 2);
     }
 
     #[test]

@@ -121,12 +121,15 @@ pub static DYNAMIC_ONLY_KEYS: &[KeyDef] = &[
 
 /// Whether a change of the key takes effect while the broker runs.
 pub fn is_dynamic(name: &str) -> bool {
-    TAKES_EFFECT.contains(&name) || DYNAMIC_ONLY_KEYS.iter().any(|def| def.name == name)
+    TAKES_EFFECT.contains(&name)
+        || DYNAMIC_ONLY_KEYS.iter().any(|def| def.name == name)
+        || broker::of_listener(name).is_some()
 }
 
-/// The key of that name, be it one that can only be set while brokers run.
+/// The key of that name, be it one that can only be set while brokers run, or for one listener.
 pub fn key(name: &str) -> Option<&'static KeyDef> {
-    broker::key(name).or_else(|| DYNAMIC_ONLY_KEYS.iter().find(|def| def.name == name))
+    let only_dynamic = || DYNAMIC_ONLY_KEYS.iter().find(|def| def.name == name);
+    broker::key(name).or_else(only_dynamic).or_else(|| broker::of_listener(name))
 }
 
 /// Checks one key that shall be set while brokers run.
@@ -204,7 +207,8 @@ impl BrokerConfig {
     pub fn with_dynamic(&self, dynamic: &Dynamic) -> Result<Self, ConfigError> {
         let for_all = dynamic.cluster.iter().filter(|(name, _)| !is_per_broker(name));
         let set = for_all.chain(&dynamic.broker);
-        let set = set.filter(|(name, text)| broker::key(name).is_some() && check(name, text).is_ok());
+        let stands_in_files = |name: &str| broker::key(name).or_else(|| broker::of_listener(name)).is_some();
+        let set = set.filter(|(name, text)| stands_in_files(name) && check(name, text).is_ok());
         let mut all = self.set_values().clone();
         all.extend(set.map(|(name, text)| (name.clone(), text.clone())));
         let mut config = Self::from_pairs(all)?;

@@ -86,7 +86,10 @@ impl BrokerConfigs {
     async fn limit_connections(&self, before: &BrokerConfig, now: &Arc<BrokerConfig>) {
         let of = |config: &BrokerConfig| {
             let overrides = config.max_connections_per_ip_overrides.clone();
-            (config.max_connections, config.max_connections_per_ip, overrides, config.max_connection_creation_rate)
+            let listeners =
+                config.endpoints().iter().map(|endpoint| config.listener_max_connections(&endpoint.listener));
+            let in_all = (config.max_connections, config.max_connections_per_ip, config.max_connection_creation_rate);
+            (in_all, overrides, listeners.collect::<Vec<_>>())
         };
         if of(before) == of(now) {
             return;

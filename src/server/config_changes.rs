@@ -248,8 +248,11 @@ mod tests {
         };
         tokio::time::timeout(Duration::from_secs(10), seen).await.expect("the changes are seen");
 
-        let own: &[_] =
-            &[("max.connections", "0"), ("max.connection.creation.rate", "1"), ("producer.id.expiration.ms", "7")];
+        let own: &[_] = &[
+            ("listener.name.plaintext.max.connections", "0"),
+            ("max.connection.creation.rate", "1"),
+            ("producer.id.expiration.ms", "7"),
+        ];
         for (entity, values) in [("<default>", &[("log.segment.bytes", "4000000")][..]), ("0", own)] {
             let set: BTreeMap<_, _> =
                 values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

@@ -138,6 +138,8 @@ fn about_configs(broker: &Broker) -> Vec<String> {
         "producer.id.expiration.ms",
         "max.connection.creation.rate",
         "log.retention.ms",
+        "listener.name.plaintext.max.connections",
+        "max.connections",
     ];
     let mut wire = broker.wire();
     let mut told = Vec::new();
@@ -151,7 +153,9 @@ fn about_configs(broker: &Broker) -> Vec<String> {
     ];
     for (name, changes) in [
         ("", &for_all[..]),
-        ("0", &[(keys[5], SET, Some("99999")), (keys[3], SET, Some("66666"))]),
+        ("0", &[(keys[5], SET, Some("99999")), (keys[3], SET, Some("66666")), (keys[6], SET, Some("500"))]),
+        ("", &[(keys[6], SET, Some("400")), (keys[7], SET, Some("600"))]),
+        ("0", &[(keys[6], SET, Some("x"))]),
         ("0", &[(keys[1], SET, Some("9"))]),
         ("", &[(keys[2], SET, Some("99"))]),
         ("", &[("advertised.listeners", SET, Some("PLAINTEXT://a:1"))]),
