@@ -2,7 +2,8 @@
 //! but what they had not flushed may be lost, so they must not lead, nor count as in sync, on what an earlier life of
 //! theirs had. A controller that sees a broker come anew takes it out of its ISRs; a new controller finds those it did not
 //! see by ZooKeeper's transaction ids: a state that was written before a member's broker was registered says nothing of
-//! this life of it. (Kafka in ZooKeeper mode lets them lead.)
+//! this life of it. (Kafka in ZooKeeper mode lets them lead.) A process that registered anew when its session was over, as
+//! after ZooKeeper was away, has lost nothing: its registration names its first one.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,7 @@ impl Context {
         for (tp, partition) in self.all_partitions().filter(|(tp, _)| !self.is_dying(&tp.topic)) {
             let (Some(leadership), Some(zxid)) = (&partition.leadership, written.get(&tp)) else { continue };
             let live = leadership.leader_and_isr.isr.iter().copied().filter(|id| self.is_replica_online(*id, &tp));
-            let came_later = |id: &BrokerId| self.brokers.get(id).is_some_and(|b| b.epoch > BrokerEpoch(*zxid));
+            let came_later = |id: &BrokerId| self.brokers.get(id).is_some_and(|b| b.alive_since() > BrokerEpoch(*zxid));
             let (returned, seen): (Vec<_>, Vec<_>) = live.partition(came_later);
             if !seen.is_empty() {
                 found.extend(returned.into_iter().map(|id| (tp.clone(), id)));

@@ -34,8 +34,7 @@ pub struct ReadRules {
     pub only_leader: bool,
 }
 
-/// How long what a producer sends may refer to records that were refused because this broker did not lead yet, in
-/// milliseconds.
+/// How long what a producer sends may refer to records that were refused for the partition's state, in milliseconds.
 const REFUSED_BEFORE_MS: i64 = 10_000;
 
 /// What a read found.
@@ -132,7 +131,7 @@ pub struct Partition {
     throttle: Arc<ReplicationThrottle>,
     lease: Arc<Lease>,
     min_isr: AtomicI32,
-    /// When a client's records were last refused because this broker does not lead, in ms since 1970.
+    /// When records were last refused for the partition's state, in ms since 1970.
     refused_ms: AtomicI64,
     state: RwLock<State>,
     waiters: WaitList,
@@ -305,19 +304,10 @@ impl Partition {
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
         let state = self.state.read();
-        let log = state.leader_log().map_err(|code| {
+        let log = self.log_for_append(&state, required_acks, expected_epoch, now_ms).map_err(|code| {
             self.refused_ms.store(now_ms, Ordering::Relaxed);
             refused(code)
         })?;
-        if expected_epoch != LeaderEpoch::NONE && expected_epoch != state.leadership.leader_epoch {
-            return Err(refused(ErrorCode::NotLeaderOrFollower));
-        }
-        if !self.surely_leads(&state.leadership, now_ms) {
-            return Err(refused(ErrorCode::NotLeaderOrFollower));
-        }
-        if required_acks == -1 && !state.leadership.has_min_isr(self.min_isr.load(Ordering::Relaxed)) {
-            return Err(refused(ErrorCode::NotEnoughReplicas));
-        }
         let info = log
             .append_as_leader(records, state.leadership.leader_epoch, origin, now_ms)
             .map_err(|error| self.refused_alike(error, now_ms))?;
@@ -329,14 +319,32 @@ impl Partition {
         Ok(Appended { info, committed })
     }
 
+    fn log_for_append<'a>(
+        &self,
+        state: &'a State,
+        required_acks: i16,
+        expected_epoch: LeaderEpoch,
+        now_ms: i64,
+    ) -> Result<&'a Arc<PartitionLog>, ErrorCode> {
+        let log = state.leader_log()?;
+        let is_expected = expected_epoch == LeaderEpoch::NONE || expected_epoch == state.leadership.leader_epoch;
+        if !is_expected || !self.surely_leads(&state.leadership, now_ms) {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
+        if required_acks == -1 && !state.leadership.has_min_isr(self.min_isr.load(Ordering::Relaxed)) {
+            return Err(ErrorCode::NotEnoughReplicas);
+        }
+        Ok(log)
+    }
+
     /// Whether nobody else can have been made leader without this broker knowing.
     fn surely_leads(&self, leadership: &Leadership, now_ms: i64) -> bool {
         self.lease.holds(self.clock.monotonic_ms())
             || leadership.is_followed(now_ms.saturating_sub(self.lease.fetched_within_ms()))
     }
 
-    /// A producer that keeps several requests under way sent the next ones before it could know that the first was refused
-    /// because this broker did not lead yet. When it leads by then, these are not a gap in the sequence, which would make
+    /// A producer that keeps several requests under way sent the next ones before it could know that the first was refused,
+    /// because this broker did not lead yet or too few were in sync. When that is over by then, these are not a gap in the sequence, which would make
     /// the producer begin a new epoch and send twice what other leaders have (seen with librdkafka): they are refused as
     /// the first was, and all come again in their order. The original answers OUT_OF_ORDER_SEQUENCE_NUMBER.
     fn refused_alike(&self, error: AppendError, now_ms: i64) -> AppendError {

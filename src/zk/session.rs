@@ -88,7 +88,8 @@ pub struct Registration {
     file: Mutex<Option<SessionFile>>, // read and written around registering only
     clock: Arc<dyn Clock>,
     epoch: watch::Sender<Option<BrokerEpoch>>,
-    generation: AtomicU64, // the session generation it last registered in
+    generation: AtomicU64,                   // the session generation it last registered in
+    first_epoch: Mutex<Option<BrokerEpoch>>, // of the first registration of this process
 }
 
 impl Registration {
@@ -96,7 +97,9 @@ impl Registration {
     /// predecessor left is waited out.
     pub fn new(zk: ZkClient, info: BrokerInfo, file: Option<SessionFile>, clock: Arc<dyn Clock>) -> Self {
         let (epoch, _) = watch::channel(None);
-        Self { zk, info: Mutex::new(info), file: Mutex::new(file), clock, epoch, generation: AtomicU64::new(0) }
+        let (info, file, generation, first_epoch) =
+            (Mutex::new(info), Mutex::new(file), AtomicU64::new(0), Mutex::new(None));
+        Self { zk, info, file, clock, epoch, generation, first_epoch }
     }
 
     /// The epoch of this life of the broker, `None` before it registered; changes with each new session.
@@ -164,6 +167,7 @@ impl Registration {
         let info = {
             let mut info = self.info.lock();
             info.timestamp = self.clock.now_ms();
+            info.first_epoch = *self.first_epoch.lock();
             info.clone()
         };
         self.release_predecessors_controllership(session).await?;
@@ -193,6 +197,7 @@ impl Registration {
         };
         info!("registered broker {} at {path}, broker epoch {epoch}", info.id);
         self.generation.store(generation, Ordering::Relaxed);
+        self.first_epoch.lock().get_or_insert(epoch);
         self.epoch.send_replace(Some(epoch));
         Ok(epoch)
     }

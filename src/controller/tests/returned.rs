@@ -41,6 +41,27 @@ async fn where_all_came_anew_the_leader_stays() {
     drop(registered);
 }
 
+/// Its session was over, not its process: it has lost nothing.
+#[tokio::test]
+async fn a_leader_that_only_registered_anew_stays() {
+    let cluster = Cluster::new().await;
+    cluster.create("t", 1, &[2, 3]).await;
+    let three = register(&cluster, 3).await;
+    let two = connect(&cluster.model).await;
+    let info = BrokerInfo::new(BrokerId(2), vec![Endpoint::plaintext("h", 9094)], 0);
+    let registration = Arc::new(Registration::new(two.clone(), info, None, Arc::new(ManualClock::new(0))));
+    let first = registration.register().await.unwrap();
+    tokio::spawn(registration.clone().keep());
+    write_state(&cluster, 2, &[2, 3]).await;
+    cluster.model.expire(two.session_id().unwrap());
+    eventually("registered anew", async || registration.epoch().borrow().is_some_and(|epoch| epoch > first)).await;
+    let one = cluster.start(1).await;
+    eventually("told", async || cluster.brokers.leaders(3, "t").get(&0).is_some_and(|(leader, _)| *leader == 2)).await;
+    assert_eq!(cluster.state("t", 0).await.unwrap().leader_and_isr.isr, vec![BrokerId(2), BrokerId(3)]);
+    assert!(one.handle.is_active());
+    drop(three);
+}
+
 /// Registers a broker that does not stand for election.
 async fn register(cluster: &Cluster, id: i32) -> ZkClient {
     let zk = connect(&cluster.model).await;

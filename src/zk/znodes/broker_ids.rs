@@ -78,12 +78,16 @@ pub struct BrokerInfo {
     pub timestamp: i64,
     /// The names and version ranges of features it supports (KIP-584); kept as they are.
     pub features: serde_json::Map<String, serde_json::Value>,
+    /// The epoch of the first registration of this process, if its session ended since and it registered anew: it has lost
+    /// nothing then. Ours alone; JVM brokers neither write nor mind it.
+    pub first_epoch: Option<BrokerEpoch>,
 }
 
 impl BrokerInfo {
     /// A broker without features, rack or JMX port.
     pub fn new(id: BrokerId, endpoints: Vec<Endpoint>, timestamp: i64) -> Self {
-        Self { id, endpoints, rack: None, jmx_port: -1, timestamp, features: serde_json::Map::new() }
+        let features = serde_json::Map::new();
+        Self { id, endpoints, rack: None, jmx_port: -1, timestamp, features, first_epoch: None }
     }
 
     /// The endpoint of a listener.
@@ -105,6 +109,7 @@ impl BrokerInfo {
             host: plaintext.map(|endpoint| endpoint.host.as_str()),
             version: 5,
             timestamp: self.timestamp.to_string(),
+            first_epoch: self.first_epoch.map(BrokerEpoch::get),
         })
     }
 
@@ -122,7 +127,8 @@ impl BrokerInfo {
             None => -1,
         };
         let features = read.features.unwrap_or_default();
-        Ok(Self { id, endpoints, rack: read.rack, jmx_port: read.jmx_port.unwrap_or(-1), timestamp, features })
+        let (jmx_port, first_epoch) = (read.jmx_port.unwrap_or(-1), read.first_epoch.map(BrokerEpoch));
+        Ok(Self { id, endpoints, rack: read.rack, jmx_port, timestamp, features, first_epoch })
     }
 }
 
@@ -133,6 +139,13 @@ pub struct LiveBroker {
     pub info: BrokerInfo,
     /// The czxid of the registration.
     pub epoch: BrokerEpoch,
+}
+
+impl LiveBroker {
+    /// When the process registered first: what it had then it has still.
+    pub fn alive_since(&self) -> BrokerEpoch {
+        self.info.first_epoch.unwrap_or(self.epoch)
+    }
 }
 
 #[derive(Serialize)]
@@ -147,6 +160,8 @@ struct Written<'a> {
     host: Option<&'a str>,
     version: i32,
     timestamp: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_epoch: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -162,6 +177,7 @@ struct Read {
     port: i32,
     host: Option<String>,
     timestamp: Option<serde_json::Value>,
+    first_epoch: Option<i64>,
 }
 
 #[cfg(test)]
@@ -191,6 +207,7 @@ mod tests {
             5,
         );
         info.rack = Some("a".into());
+        info.first_epoch = Some(BrokerEpoch(9));
         let data = info.encode();
         let text = String::from_utf8(data.clone()).unwrap();
         assert!(text.contains(r#""endpoints":["INTERNAL://[::1]:9093","OUTSIDE://kafka.example:9093"],"rack":"a""#));
