@@ -127,6 +127,8 @@ pub struct Context {
     pub shutting_down: BTreeSet<BrokerId>,
     /// Those whose processes seem to have died, each in the life that is meant.
     pub suspected: BTreeMap<BrokerId, BrokerEpoch>,
+    /// Brokers that went or came anew, and of whom not all that follows from it was written yet.
+    pub unsettled: BTreeSet<BrokerId>,
     /// The topics, by name.
     pub topics: BTreeMap<Arc<str>, Topic>,
     names: HashMap<TopicId, Arc<str>>,

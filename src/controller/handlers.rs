@@ -60,6 +60,8 @@ impl Controller {
             return Ok(());
         }
         info!("brokers come: {come:?}, gone: {gone:?}, alive: {:?}", now.keys().collect::<Vec<_>>());
+        // Should anything below fail, then who reads everything anew must know of them.
+        self.ctx.unsettled.extend(&gone);
         for id in &gone {
             self.ctx.brokers.remove(id);
             self.ctx.shutting_down.remove(id);
@@ -73,6 +75,9 @@ impl Controller {
         for (id, broker) in now.into_iter().filter(|(id, _)| come.contains(id)) {
             self.channels.add(broker.clone(), false);
             self.ctx.brokers.insert(id, broker);
+        }
+        if !gone.is_empty() {
+            self.ctx.unsettled.clear();
         }
         if !come.is_empty() {
             self.on_broker_startup(&come).await?;

@@ -37,6 +37,9 @@ const LIST_OFFSETS: i16 = 6;
 const REASSIGN: i16 = 0;
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(300);
+/// After so many reads that find nothing the leader is looked for anew, as by `metadata.max.age.ms`: one that was never told
+/// that the partition is elsewhere would answer for ever.
+const METADATA_AGE: usize = 10;
 const BACKOFF: Duration = Duration::from_millis(20);
 
 /// What a client needs: a partition, where brokers may be, whom to tell.
@@ -150,12 +153,18 @@ impl Client {
     /// Reads from the beginning on, for ever.
     pub async fn consume(self) {
         let mut route = Route::default();
-        let mut position = Offset(0);
+        let (mut position, mut in_vain) = (Offset(0), 0);
         loop {
             let Some(known) = self.leader(&mut route).await else { continue };
             let next = self.read(known, position).await;
             match next {
-                Some(next) if next == position => self.ask_end(known).await,
+                Some(next) if next == position => {
+                    self.ask_end(known).await;
+                    in_vain += 1;
+                    if in_vain % METADATA_AGE == 0 {
+                        route.leader = None;
+                    }
+                }
                 Some(next) => position = next,
                 None => {
                     route.leader = None;
