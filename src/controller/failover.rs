@@ -39,6 +39,10 @@ impl Controller {
         self.announce(&online, &mut batch);
         self.bring_leaderless_online(&mut batch).await?;
         self.take_returned_back(returned, &mut batch).await?;
+        // A reassignment may have been called back, or have ended, without what follows from it.
+        let strangers = self.ctx.strangers();
+        strangers.iter().for_each(|(tp, broker)| batch.add_stop_replica(*broker, tp, true));
+        self.remove_from_isr(strangers, &mut batch).await?;
         // Brokers that died while nobody was controller leave their ISRs now (`ReplicaStateMachine.startup`).
         let offline = self.ctx.offline_replicas();
         self.replicas_offline(&offline, &mut batch).await?;

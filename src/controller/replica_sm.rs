@@ -48,6 +48,17 @@ impl Context {
         online
     }
 
+    /// Members of ISRs that are no replicas any more: the controller that took them away did not come to say so.
+    pub(super) fn strangers(&self) -> Vec<Replica> {
+        let mut found = Vec::new();
+        for (tp, partition) in self.all_partitions().filter(|(tp, _)| !self.is_dying(&tp.topic)) {
+            let isr = partition.leadership.iter().flat_map(|leadership| &leadership.leader_and_isr.isr);
+            let strange = isr.filter(|id| !partition.assignment.replicas.contains(id) && !self.leads(**id, &tp));
+            found.extend(strange.map(|id| (tp.clone(), *id)));
+        }
+        found
+    }
+
     /// Replicas on brokers that are not registered, but for those of topics that are to be deleted.
     pub(super) fn offline_replicas(&self) -> Vec<Replica> {
         let staying = self.all_partitions().filter(|(tp, _)| !self.is_dying(&tp.topic));

@@ -62,6 +62,21 @@ async fn a_leader_that_only_registered_anew_stays() {
     drop(three);
 }
 
+/// A reassignment that added 3 was called back; whoever did that did not get to the ISR.
+#[tokio::test]
+async fn who_is_no_replica_leaves_the_isr() {
+    let cluster = Cluster::new().await;
+    cluster.create("t", 1, &[2, 1]).await;
+    let registered = (register(&cluster, 2).await, register(&cluster, 3).await);
+    write_state(&cluster, 2, &[2, 3]).await;
+    let one = cluster.start(1).await;
+    eventually("told", async || cluster.brokers.leaders(2, "t").get(&0) == Some(&(2, 4))).await;
+    assert_eq!(cluster.isr("t", 0).await, [2]);
+    eventually("deleted", async || cluster.brokers.stopped(3, "t").get(&0) == Some(&true)).await;
+    assert!(one.handle.is_active());
+    drop(registered);
+}
+
 /// Registers a broker that does not stand for election.
 async fn register(cluster: &Cluster, id: i32) -> ZkClient {
     let zk = connect(&cluster.model).await;

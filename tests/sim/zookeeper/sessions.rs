@@ -176,6 +176,9 @@ impl Core {
     fn reconnect(&mut self, id: i64) {
         let Some(session) = self.zookeeper.sessions.get_mut(&id) else { return };
         session.reconnecting = false;
+        if *session.ended.borrow() {
+            return;
+        }
         let (owner, life, over, seen) = (session.owner, session.life, session.over, session.seen);
         let reaches = self.zookeeper.has_quorum && !self.zookeeper.unreachable.contains(&owner);
         if !self.is_awake(owner, life) || !reaches {
