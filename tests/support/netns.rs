@@ -84,6 +84,20 @@ impl Space {
     }
 }
 
+/// Whether all that a network is built of can be had: links, forwarding, rules. In a namespace that ends with it.
+fn probe() -> io::Result<()> {
+    let space = Space::new()?;
+    let wrapper = space.wrapper();
+    for words in ["link add p0 type veth peer name p1", "rule add iif p0 to 10.77.0.1 blackhole"] {
+        let mut command = Command::new(&wrapper[0]);
+        let done = command.args(&wrapper[1..]).arg("ip").args(words.split(' ')).output()?;
+        if !done.status.success() {
+            return Err(io::Error::other(format!("ip {words}: {}", String::from_utf8_lossy(&done.stderr).trim())));
+        }
+    }
+    space.within(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))
+}
+
 /// Nodes by number, each of which reaches all others until something is cut.
 pub struct Net {
     router: Space,
@@ -93,18 +107,17 @@ pub struct Net {
 }
 
 impl Net {
-    /// Builds the network; `None`, after saying so on stderr, where this process may make no namespaces.
+    /// Builds the network; `None`, after saying so on stderr, where this machine does not let this process build one.
     pub fn new(nodes: usize) -> Option<Net> {
         let made: io::Result<Vec<Space>> = (0..=nodes).map(|_| Space::new()).collect();
-        match made {
+        match made.and_then(|spaces| probe().map(|()| spaces)) {
             Ok(spaces) => Some(Net::join(spaces)),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(error) => {
                 // Past the capture of what tests print: nobody shall take this for a test that passed.
                 let name = std::thread::current().name().unwrap_or("a test").to_owned();
-                let _ = writeln!(io::stderr(), "SKIPPED {name}: making network namespaces needs root: {error}");
+                let _ = writeln!(io::stderr(), "SKIPPED {name}: no network namespaces here, which need root: {error}");
                 None
             }
-            Err(error) => panic!("cannot make network namespaces: {error}"),
         }
     }
 
