@@ -12,8 +12,8 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("barnabas", ""),
     (
         "kafka-configs",
-        "--add-config --add-config-file --all --alter --bootstrap-server --broker --broker-defaults --command-config \
-         --delete-config --describe --entity-default --entity-name --entity-type --force --topic --zookeeper",
+        "--add-config --add-config-file --all --alter --bootstrap-server --broker --broker-defaults --broker-logger \
+         --command-config --delete-config --describe --entity-default --entity-name --entity-type --force --topic --zookeeper",
     ),
     (
         "kafka-console-consumer",
