@@ -144,12 +144,7 @@ impl Registration {
                 }
                 registered => return registered,
             }
-            let is_next = |state: &SessionState| match *state {
-                SessionState::Open { generation, .. } => generation > tried,
-                SessionState::Expired { .. } => false,
-                SessionState::Closed => true,
-            };
-            state.wait_for(is_next).await.map_err(|_| ZkError::Closed)?;
+            state.wait_for(|state| is_after(state, tried)).await.map_err(|_| ZkError::Closed)?;
         }
         Err(ZkError::SessionExpired.into())
     }
@@ -208,12 +203,7 @@ impl Registration {
         let mut given_up = 0;
         loop {
             let seen = self.generation.load(Ordering::Relaxed).max(given_up);
-            let is_news = |state: &SessionState| match *state {
-                SessionState::Open { generation, .. } => generation > seen,
-                SessionState::Expired { .. } => false,
-                SessionState::Closed => true,
-            };
-            let generation = match state.wait_for(is_news).await {
+            let generation = match state.wait_for(|state| is_after(state, seen)).await {
                 Ok(SessionState::Open { generation, .. }) => generation,
                 _ => return,
             };
@@ -311,6 +301,15 @@ impl Registration {
         });
         let waited_ms = self.expiry_wait()?.as_millis();
         Err(RegisterError::IdInUse { id: info.id, other, owner, waited_ms })
+    }
+}
+
+/// Whether a session after that of generation `seen` is open, or none will be.
+fn is_after(state: &SessionState, seen: u64) -> bool {
+    match *state {
+        SessionState::Open { generation, .. } => generation > seen,
+        SessionState::Expired { .. } => false,
+        SessionState::Closed => true,
     }
 }
 

@@ -134,7 +134,7 @@ impl Load {
             .set("acks", "all")
             .set("max.in.flight.requests.per.connection", in_flight.to_string())
             .set("linger.ms", "1")
-            .set("debug", "eos,msg")
+            .set("debug", "eos")
             .set_log_level(RDKafkaLogLevel::Debug)
             .set("message.timeout.ms", "240000")
             .set("request.timeout.ms", "10000")

@@ -45,20 +45,25 @@ fn damage_segment(folder: &Path, base: i64) -> u64 {
     content.len() as u64
 }
 
+/// Three segments of five batches each, closed in order.
+fn write_three_segments(orderly: &OpenParams) {
+    let log = PartitionLog::open(orderly).unwrap();
+    for n in 0..15 {
+        append(&log, &Spec::default());
+        if n == 4 || n == 9 {
+            log.roll(1).unwrap();
+        }
+    }
+    log.close().unwrap();
+}
+
 /// After a crash the segments below the recovery point are taken as they are; those from it on are checked.
 #[test]
 fn flushed_segments_are_not_read() {
     for (damaged, end, segments) in [(0, 15, 3), (5, 15, 3), (10, 12, 3)] {
         let dir = tempfile::tempdir().unwrap();
         let orderly = params(dir.path(), LogConfig::default());
-        let log = PartitionLog::open(&orderly).unwrap();
-        for n in 0..15 {
-            append(&log, &Spec::default());
-            if n == 4 || n == 9 {
-                log.roll(1).unwrap();
-            }
-        }
-        log.close().unwrap();
+        write_three_segments(&orderly);
         let size = damage_segment(&dir.path().join("t-0"), damaged);
         let found = OpenParams { clean: false, recovery_point: Offset(10), ..orderly };
         let progress = Progress::default();
@@ -80,14 +85,7 @@ fn keep_batches(folder: &Path, base: i64, kept: &[usize]) {
 fn open_without(kept: &[usize], next: &[usize], recovery_point: i64, compact: bool) -> (i64, usize) {
     let dir = tempfile::tempdir().unwrap();
     let orderly = params(dir.path(), LogConfig { compact, ..LogConfig::default() });
-    let log = PartitionLog::open(&orderly).unwrap();
-    for n in 0..15 {
-        append(&log, &Spec::default());
-        if n == 4 || n == 9 {
-            log.roll(1).unwrap();
-        }
-    }
-    log.close().unwrap();
+    write_three_segments(&orderly);
     keep_batches(&dir.path().join("t-0"), 5, kept);
     keep_batches(&dir.path().join("t-0"), 10, next);
     let found = OpenParams { clean: false, recovery_point: Offset(recovery_point), ..orderly };
