@@ -5,7 +5,7 @@
 #   tests/run.sh --setup      only install and download
 #   tests/run.sh --long       with the soaks (a thousand crashes and the like)
 #   tests/run.sh --peer       the interop tests once more, against a JVM broker instead of barnabas
-#   SIM_SEEDS=n tests/run.sh sim    so many random histories of simulated clusters instead of 1,500
+#   SIM_SEEDS=n tests/run.sh sim    so many random histories of simulated clusters instead of 4,000
 #   tests/run.sh NAME...      only these parts: fmt clippy unit doc, or the name of a file or folder under tests/
 #
 # Downloads and builds are kept in ${BARNABAS_CACHE:-~/.cache/barnabas}; versions are pinned in tests/clients/.
@@ -230,7 +230,7 @@ cargo build --quiet --bin barnabas >>"$logs/build.log" 2>&1 || true
 export RUST_TEST_THREADS="${RUST_TEST_THREADS:-2}"
 minutes=25
 [ -z "$BARNABAS_TEST_LONG" ] || minutes=600
-export SIM_SEEDS="${SIM_SEEDS:-$([ -n "$BARNABAS_TEST_LONG" ] && echo 100000 || echo 1500)}"
+export SIM_SEEDS="${SIM_SEEDS:-$([ -n "$BARNABAS_TEST_LONG" ] && echo 100000 || echo 4000)}"
 for name in $tests; do
   if [ "$name" = sim ]; then
     CARGO_PROFILE_TEST_OPT_LEVEL=1 run_tests "$name" "$minutes" --test "$name"

@@ -24,9 +24,9 @@ use super::brokers::{Broker, Kind, SESSION_MS, ZooKeeper};
 use super::process::wait_for;
 use super::wire::{self, Wire};
 
-const BROKERS: i32 = 3;
+pub const BROKERS: i32 = 3;
 const PARTITIONS: i32 = 300;
-const TOPIC: &str = "failover";
+pub const TOPIC: &str = "failover";
 const ELECT_LEADERS: i16 = 1;
 const PREFERRED: i8 = 0;
 /// Pause of a lane between two requests.
@@ -66,6 +66,8 @@ pub const CASES: [(&str, bool, Fault); 5] = [
 /// The longest gap of each of [`CASES`] in seconds.
 pub fn run(kind: Kind, dir: &Path, zookeeper: &ZooKeeper) -> Result<[f64; CASES.len()]> {
     let mut cluster = Cluster::start(kind, dir, zookeeper)?;
+    cluster.create(PARTITIONS)?;
+    cluster.writers = Some(Writers::start(&cluster.brokers)?);
     let mut gaps = [0.0; CASES.len()];
     for ((name, controller, fault), gap) in CASES.into_iter().zip(&mut gaps) {
         *gap = cluster.measure(controller, fault)?.as_secs_f64();
@@ -75,34 +77,41 @@ pub fn run(kind: Kind, dir: &Path, zookeeper: &ZooKeeper) -> Result<[f64; CASES.
     Ok(gaps)
 }
 
-struct Cluster<'a> {
+/// Three brokers and their one topic.
+pub struct Cluster<'a> {
     zookeeper: &'a ZooKeeper,
-    brokers: Vec<Broker>,
+    pub brokers: Vec<Broker>,
+    partitions: i32,
     writers: Option<Writers>,
 }
 
 impl<'a> Cluster<'a> {
-    fn start(kind: Kind, dir: &Path, zookeeper: &'a ZooKeeper) -> Result<Self> {
+    /// The brokers, none of which has anything yet.
+    pub fn start(kind: Kind, dir: &Path, zookeeper: &'a ZooKeeper) -> Result<Self> {
         let chroot = Broker::fresh_chroot(kind);
         let broker = |id: i32| Broker::with_id(kind, &dir.join(id.to_string()), zookeeper, &chroot, id);
         let mut brokers = (0..BROKERS).map(broker).collect::<Result<Vec<_>>>()?;
         brokers.iter_mut().try_for_each(|broker| broker.start().map(|_| ()))?;
-        let mut cluster = Self { zookeeper, brokers, writers: None };
+        let cluster = Self { zookeeper, brokers, partitions: 0, writers: None };
         cluster.wait_metadata("all brokers", |metadata| metadata.brokers.len() == BROKERS as usize)?;
-        let topic = CreatableTopic::default()
-            .with_name(wire::name(TOPIC))
-            .with_num_partitions(PARTITIONS)
-            .with_replication_factor(BROKERS as i16);
-        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(60_000);
-        let answer = cluster.controller()?.wire()?.call(&request, wire::CREATE_TOPICS)?;
-        ensure!(answer.topics[0].error_code == 0, "creating the topic failed: {}", answer.topics[0].error_code);
-        cluster.settle()?;
-        cluster.writers = Some(Writers::start(&cluster.brokers)?);
         Ok(cluster)
     }
 
+    /// Creates the topic; when it is there, each broker leads its third of it.
+    pub fn create(&mut self, partitions: i32) -> Result<()> {
+        self.partitions = partitions;
+        let topic = CreatableTopic::default()
+            .with_name(wire::name(TOPIC))
+            .with_num_partitions(partitions)
+            .with_replication_factor(BROKERS as i16);
+        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(60_000);
+        let answer = self.controller()?.wire()?.call(&request, wire::CREATE_TOPICS)?;
+        ensure!(answer.topics[0].error_code == 0, "creating the topic failed: {}", answer.topics[0].error_code);
+        self.settle()
+    }
+
     /// What any broker knows; not every one answers.
-    fn metadata(&self) -> Result<MetadataResponse> {
+    pub fn metadata(&self) -> Result<MetadataResponse> {
         let asked = self.brokers.iter().find_map(|broker| ask(broker.port).ok());
         asked.context("no broker answers")
     }
@@ -121,9 +130,10 @@ impl<'a> Cluster<'a> {
     }
 
     /// All replicas in sync, each broker leads its third.
-    fn settle(&mut self) -> Result<()> {
+    pub fn settle(&mut self) -> Result<()> {
+        let count = self.partitions as usize;
         let in_sync = |metadata: &MetadataResponse| {
-            partitions(metadata).filter(|p| p.isr_nodes.len() == BROKERS as usize).count() == PARTITIONS as usize
+            partitions(metadata).filter(|p| p.isr_nodes.len() == BROKERS as usize).count() == count
         };
         self.wait_metadata("all replicas in sync", in_sync)?;
         let request = ElectLeadersRequest::default()
@@ -133,8 +143,7 @@ impl<'a> Cluster<'a> {
         // Where preferred replicas lead already, the answer says so; and what counts is seen below.
         self.controller()?.wire()?.call(&request, ELECT_LEADERS)?;
         let preferred = |metadata: &MetadataResponse| {
-            partitions(metadata).filter(|p| p.replica_nodes.first() == Some(&p.leader_id)).count()
-                == PARTITIONS as usize
+            partitions(metadata).filter(|p| p.replica_nodes.first() == Some(&p.leader_id)).count() == count
         };
         self.wait_metadata("preferred leaders", preferred)
     }
@@ -162,23 +171,31 @@ impl<'a> Cluster<'a> {
         match fault {
             Fault::Freeze => broker.process()?.signal(libc::SIGCONT)?,
             Fault::Stop => drop(broker.stop()?),
-            Fault::Kill => self.zookeeper.wait_unregistered(&broker.chroot, broker.id)?,
+            Fault::Kill => {}
         }
         if fault != Fault::Freeze {
-            broker.start()?;
+            self.bring_back(victim)?;
         }
         Ok(gap)
     }
+
+    /// Starts a broker again that was stopped or killed, as soon as Kafka's would start.
+    pub fn bring_back(&mut self, victim: usize) -> Result<()> {
+        let broker = &mut self.brokers[victim];
+        self.zookeeper.wait_unregistered(&broker.chroot, broker.id)?;
+        broker.start().map(drop)
+    }
 }
 
-fn partitions(
+/// The topic's partitions.
+pub fn partitions(
     metadata: &MetadataResponse,
 ) -> impl Iterator<Item = &kafka_protocol::messages::metadata_response::MetadataResponsePartition> {
     metadata.topics.iter().flat_map(|topic| &topic.partitions)
 }
 
 /// Metadata from one broker, soon or not at all.
-fn ask(port: u16) -> Result<MetadataResponse> {
+pub fn ask(port: u16) -> Result<MetadataResponse> {
     let mut wire = Wire::connect(port)?;
     wire.stream.set_read_timeout(Some(METADATA_PATIENCE))?;
     wire.metadata(&[TOPIC])

@@ -11,6 +11,7 @@ mod partitions;
 mod process;
 mod report;
 mod throughput;
+mod wide;
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("partitions", many_partitions),
     ("idle", idle),
     ("failover", failovers),
+    ("wide", wide),
 ];
 
 type Scenario = fn(&Bench) -> Result<Vec<Row>>;
@@ -341,6 +343,22 @@ fn failovers(bench: &Bench) -> Result<Vec<Row>> {
         }
     }
     let rows = worst.iter().enumerate().map(|(case, [kafka, barnabas])| row(22 + case, None, kafka, barnabas));
+    Ok(rows.collect())
+}
+
+/// A cluster of three with 10,000 partitions; one round.
+fn wide(bench: &Bench) -> Result<Vec<Row>> {
+    let zookeeper = ZooKeeper::with_tick(&bench.dir.join("zookeeper-wide"), 500)?;
+    let mut figures: [[Vec<f64>; 2]; 4] = Default::default();
+    for &kind in &bench.kinds {
+        let measured = wide::run(kind, &bench.dir.join(format!("{}-wide", kind.name())), &zookeeper)?;
+        eprintln!("  {kind:?}: {measured:.2?}");
+        let wide::Figures { create, rss, leader_killed, controller_killed } = measured;
+        for (into, value) in figures.iter_mut().zip([create, rss, leader_killed, controller_killed]) {
+            into[usize::from(kind == Kind::Barnabas)] = vec![value];
+        }
+    }
+    let rows = figures.iter().enumerate().map(|(line, [kafka, barnabas])| row(27 + line, None, kafka, barnabas));
     Ok(rows.collect())
 }
 

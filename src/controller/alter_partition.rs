@@ -266,7 +266,8 @@ mod tests {
         let mut partition = Partition::new(ReplicaAssignment::new(ids(&[1, 2, 3])));
         let initial = LeaderAndIsr::initial(BrokerId(1), ids(isr));
         let leader_and_isr = LeaderAndIsr { leader_epoch: LeaderEpoch(5), partition_epoch: 8, ..initial };
-        partition.leadership = Some(PartitionState { leader_and_isr, controller_epoch: ControllerEpoch(1) });
+        partition.leadership =
+            Some(PartitionState { leader_and_isr, controller_epoch: ControllerEpoch(1), isr_lives: Vec::new() });
         let topic = Topic { id: TopicId::from_u128(9), partitions: [(0, partition)].into() };
         ctx.add_topic("t".into(), topic);
         ctx

@@ -127,8 +127,6 @@ pub struct Context {
     pub shutting_down: BTreeSet<BrokerId>,
     /// Those whose processes seem to have died, each in the life that is meant.
     pub suspected: BTreeMap<BrokerId, BrokerEpoch>,
-    /// Brokers that went or came anew, and of whom not all that follows from it was written yet.
-    pub unsettled: BTreeSet<BrokerId>,
     /// The topics, by name.
     pub topics: BTreeMap<Arc<str>, Topic>,
     names: HashMap<TopicId, Arc<str>>,
@@ -261,7 +259,7 @@ impl Context {
     pub fn set_leadership(&mut self, tp: &TopicPartition, leader_and_isr: LeaderAndIsr) {
         let controller_epoch = self.epoch;
         if let Some(partition) = self.partition_mut(tp) {
-            partition.leadership = Some(LeaderState { leader_and_isr, controller_epoch });
+            partition.leadership = Some(LeaderState { leader_and_isr, controller_epoch, isr_lives: Vec::new() });
         }
     }
 }

@@ -10,14 +10,13 @@ use super::replica_sm::Replica;
 use super::returned::Written;
 use super::run::Controller;
 use super::store::ControllerError;
-use super::suspicion::Life;
 use crate::base::ids::{TopicId, TopicPartition};
 use crate::zk::znodes::topics::TopicNode;
 
 impl Controller {
     /// Everything a broker is told here goes out in one request of each kind, so that a broker's first LeaderAndIsr
-    /// names all of its partitions. `known` are the brokers that this controller knew before it read everything anew.
-    pub(super) async fn on_failover(&mut self, known: &[Life]) -> Result<(), ControllerError> {
+    /// names all of its partitions.
+    pub(super) async fn on_failover(&mut self) -> Result<(), ControllerError> {
         self.store.delete_old_notifications(&self.ctx).await?;
         if let Some(version) = self.config.feature_version {
             self.store.ensure_feature_node(&self.ctx, version).await?;
@@ -26,7 +25,7 @@ impl Controller {
         self.store.log_dir_events().await?; // likewise
         // Whatever topics allow by now, all leaderless partitions are looked at below.
         self.ctx.next_config_change = self.store.changed_topics(0).await?.0;
-        let written = self.initialize_context(known).await?;
+        let written = self.initialize_context().await?;
         let returned = self.ctx.set_returned_aside(&written);
         // Brokers must know who lives before they are told whom to follow.
         let mut live = Batch::default();
@@ -50,7 +49,6 @@ impl Controller {
             self.move_from_suspect(suspect, &mut batch).await?;
         }
         self.send(batch);
-        self.ctx.unsettled.clear();
         self.resume_reassignments(|_| true).await?;
         self.on_reassignment_node().await?;
         self.resume_deletions().await?;
@@ -58,7 +56,7 @@ impl Controller {
     }
 
     /// Reads brokers, topics, partitions and deletions, all watched; answers when each partition's state was written.
-    async fn initialize_context(&mut self, known: &[Life]) -> Result<Written, ControllerError> {
+    async fn initialize_context(&mut self) -> Result<Written, ControllerError> {
         for broker in self.store.brokers().await? {
             let is_suspected = self.ctx.suspected.get(&broker.info.id) == Some(&broker.epoch);
             self.channels.add(broker.clone(), is_suspected);
@@ -66,8 +64,6 @@ impl Controller {
         }
         // The others are over, or came again.
         let brokers = &self.ctx.brokers;
-        let other_life = known.iter().filter(|(id, epoch)| brokers.get(id).is_none_or(|broker| broker.epoch != *epoch));
-        self.ctx.unsettled.extend(other_life.map(|(id, _)| *id));
         self.ctx.suspected.retain(|id, epoch| brokers.get(id).is_some_and(|broker| broker.epoch == *epoch));
         let names = self.store.topics().await?;
         let mut nodes = self.store.topic_nodes(&names).await?;

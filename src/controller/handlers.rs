@@ -60,8 +60,7 @@ impl Controller {
             return Ok(());
         }
         info!("brokers come: {come:?}, gone: {gone:?}, alive: {:?}", now.keys().collect::<Vec<_>>());
-        // Should anything below fail, then who reads everything anew must know of them.
-        self.ctx.unsettled.extend(&gone);
+        // Those that came anew too: as long as they may be members on what an earlier life had, no state names this one.
         for id in &gone {
             self.ctx.brokers.remove(id);
             self.ctx.shutting_down.remove(id);
@@ -75,9 +74,6 @@ impl Controller {
         for (id, broker) in now.into_iter().filter(|(id, _)| come.contains(id)) {
             self.channels.add(broker.clone(), false);
             self.ctx.brokers.insert(id, broker);
-        }
-        if !gone.is_empty() {
-            self.ctx.unsettled.clear();
         }
         if !come.is_empty() {
             self.on_broker_startup(&come).await?;

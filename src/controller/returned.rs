@@ -1,10 +1,10 @@
 //! Brokers that went and came again while nobody was the controller. Their registrations look as if nothing had happened,
 //! but what they had not flushed may be lost, so they must not lead, nor count as in sync, on what an earlier life of
-//! theirs had. A controller that sees a broker come anew takes it out of its ISRs; a new controller finds those it did not
-//! see by ZooKeeper's transaction ids: a state that was written before a member's broker was registered says nothing of
-//! this life of it. (Kafka in ZooKeeper mode lets them lead.) A process that registered anew when its session was over, as
-//! after ZooKeeper was away, has lost nothing: its registration names its first one. A controller that reads everything anew
-//! knows besides whom it had not dealt with: what it wrote meanwhile, it wrote without knowing of that life.
+//! theirs had. A controller that sees a broker come anew takes it out of its ISRs; so each state that it writes names the
+//! lives in which it knew the members, and a new controller finds those that it, or its predecessor, did not see. Kafka
+//! does not write them (and lets such brokers lead): there ZooKeeper's transaction ids have to do. A state that was written
+//! before a member's broker was registered says nothing of this life of it. A process that registered anew when its session
+//! was over, as after ZooKeeper was away, has lost nothing: its registration names its first one.
 
 use std::collections::BTreeMap;
 
@@ -16,20 +16,34 @@ use super::replica_sm::Replica;
 use super::run::Controller;
 use super::store::ControllerError;
 use crate::base::ids::{BrokerEpoch, BrokerId, TopicPartition};
+use crate::zk::znodes::topics::{LeaderAndIsr, PartitionState};
 
 /// The transaction that last wrote each partition's state.
 pub(super) type Written = BTreeMap<TopicPartition, i64>;
 
 impl Context {
+    /// What is written of a partition: with the lives in which the members of its ISR are known. One that is not online
+    /// here has none, whoever registered meanwhile.
+    pub(super) fn state_node(&self, tp: &TopicPartition, leader_and_isr: &LeaderAndIsr) -> PartitionState {
+        let life = |id: &BrokerId| match self.brokers.get(id) {
+            Some(broker) if self.is_replica_online(*id, tp) => broker.epoch,
+            _ => BrokerEpoch::NONE,
+        };
+        let isr_lives = leader_and_isr.isr.iter().map(life).collect();
+        PartitionState { leader_and_isr: leader_and_isr.clone(), controller_epoch: self.epoch, isr_lives }
+    }
+
     /// The members of ISRs that came anew since. Where all who live did, they count as they are: nobody is better.
     fn returned_unseen(&self, written: &Written) -> Vec<Replica> {
         let mut found = Vec::new();
         for (tp, partition) in self.all_partitions().filter(|(tp, _)| !self.is_dying(&tp.topic)) {
             let (Some(leadership), Some(zxid)) = (&partition.leadership, written.get(&tp)) else { continue };
-            let live = leadership.leader_and_isr.isr.iter().copied().filter(|id| self.is_replica_online(*id, &tp));
+            let isr = &leadership.leader_and_isr.isr;
+            let live = isr.iter().copied().filter(|id| self.is_replica_online(*id, &tp));
             let came_later = |id: &BrokerId| {
-                self.unsettled.contains(id)
-                    || self.brokers.get(id).is_some_and(|b| b.alive_since() > BrokerEpoch(*zxid))
+                let life = isr.iter().position(|member| member == id).and_then(|at| leadership.isr_lives.get(at));
+                let seen = life.copied().unwrap_or(BrokerEpoch(*zxid));
+                self.brokers.get(id).is_some_and(|broker| broker.alive_since() > seen)
             };
             let (returned, seen): (Vec<_>, Vec<_>) = live.partition(came_later);
             if !seen.is_empty() {
@@ -66,35 +80,5 @@ impl Controller {
         self.ctx.offline_dirs.retain(|_, dirs| !dirs.is_empty());
         self.replicas_online(&returned, batch);
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::ids::{ControllerEpoch, TopicId};
-    use crate::controller::context::{Partition, Topic};
-    use crate::zk::znodes::broker_ids::{BrokerInfo, LiveBroker};
-    use crate::zk::znodes::topics::{LeaderAndIsr, PartitionState, ReplicaAssignment};
-
-    /// The state was written after 2 came anew, by a controller that had not seen it.
-    #[test]
-    fn who_was_not_dealt_with_came_unseen_whenever_the_state_was_written() {
-        let ids = vec![BrokerId(1), BrokerId(2)];
-        let mut ctx = Context::new(ControllerEpoch(1), 1);
-        for id in &ids {
-            let info = BrokerInfo::new(*id, Vec::new(), 0);
-            ctx.brokers.insert(*id, LiveBroker { info, epoch: BrokerEpoch(10 * i64::from(id.get())) });
-        }
-        let mut partition = Partition::new(ReplicaAssignment::new(ids.clone()));
-        let leader_and_isr = LeaderAndIsr::initial(BrokerId(2), ids);
-        partition.leadership = Some(PartitionState { leader_and_isr, controller_epoch: ControllerEpoch(1) });
-        ctx.add_topic("t".into(), Topic { id: TopicId::from_u128(9), partitions: [(0, partition)].into() });
-        let tp = TopicPartition::new("t", 0);
-        let returned = |ctx: &Context, written| ctx.returned_unseen(&Written::from([(tp.clone(), written)]));
-        assert_eq!(returned(&ctx, 15), [(tp.clone(), BrokerId(2))], "it registered later");
-        assert!(returned(&ctx, 25).is_empty());
-        ctx.unsettled.insert(BrokerId(2));
-        assert_eq!(returned(&ctx, 25), [(tp.clone(), BrokerId(2))]);
     }
 }

@@ -13,7 +13,7 @@ use super::channels::{BrokerChannel, Channels};
 use super::context::Context;
 use super::event::{ControllerHandle, Event};
 use super::store::{ControllerError, Elected, Store};
-use super::suspicion::{Life, Vigil};
+use super::suspicion::Vigil;
 use crate::base::clock::Clock;
 use crate::base::ids::{BrokerEpoch, BrokerId};
 use crate::base::watch;
@@ -234,10 +234,8 @@ impl Controller {
         // Who watched over brokers until now is gone; what they saw last counts, and is watched from there on.
         self.channels.clear();
         let suspected = self.handle.queue.take_suspicions(suspected);
-        let before = std::mem::replace(&mut self.ctx, Context::new(elected.epoch, elected.epoch_zk_version));
+        self.ctx = Context::new(elected.epoch, elected.epoch_zk_version);
         self.ctx.suspected = suspected;
-        self.ctx.unsettled = before.unsettled;
-        let known: Vec<Life> = before.brokers.values().map(|broker| (broker.info.id, broker.epoch)).collect();
         let status = &self.handle.status;
         status.controller.store(self.config.broker_id.get(), Ordering::Release);
         status.epoch.store(elected.epoch.get(), Ordering::Release);
@@ -245,7 +243,7 @@ impl Controller {
         let interval = self.config.rebalance.map_or(FIRST_REBALANCE, |rebalance| rebalance.interval);
         self.next_rebalance = Instant::now() + FIRST_REBALANCE.min(interval);
         info!("broker {} is the controller, epoch {}", self.config.broker_id, elected.epoch);
-        self.on_failover(&known).await
+        self.on_failover().await
     }
 
     fn resign(&mut self, why: &str) {

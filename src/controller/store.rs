@@ -261,7 +261,7 @@ impl Store {
             parent_of = Some(&tp.topic);
             ops.push(Op::create(topics::partition_path(&tp.topic, tp.partition), ""));
             state_ops.push(ops.len());
-            let state = PartitionState { leader_and_isr: leader_and_isr.clone(), controller_epoch: ctx.epoch };
+            let state = ctx.state_node(tp, leader_and_isr);
             ops.push(Op::create(topics::state_path(&tp.topic, tp.partition), state.encode()));
         }
         let answers = self.write(ctx, ops).await?;
@@ -283,7 +283,7 @@ impl Store {
         states: Vec<(TopicPartition, LeaderAndIsr)>,
     ) -> Result<Updated, ControllerError> {
         let ops = states.iter().map(|(tp, leader_and_isr)| {
-            let state = PartitionState { leader_and_isr: leader_and_isr.clone(), controller_epoch: ctx.epoch };
+            let state = ctx.state_node(tp, leader_and_isr);
             let path = topics::state_path(&tp.topic, tp.partition);
             Op::set(path, state.encode(), Some(leader_and_isr.partition_epoch))
         });

@@ -1,6 +1,6 @@
 //! Random histories, one for each seed: a cluster under load, faults for a while, then calm, in which everything must come
 //! right. `SIM_SEEDS` says how many, `SIM_FROM` from which, `SIM_SEED` runs one. `tests/run.sh` optimizes the simulator and
-//! runs 1,500, with `--long` 100,000.
+//! runs 4,000, with `--long` 100,000.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -58,9 +58,8 @@ fn run(seed: u64) -> World {
     }
     faults.end(&mut world);
     world.run_until("all is written, read and in sync", RECOVERY, |w| is_well(w, 2 * BATCHES));
-    if let Err(violation) = world.checker.check_equal() {
-        world.fail(&violation);
-    }
+    // The last batch for the topic that comes and goes may still be on its way to a follower.
+    world.run_until("the logs of all replicas are the same", RECOVERY, |w| w.checker.check_equal().is_ok());
     world
 }
 

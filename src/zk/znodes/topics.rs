@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{corrupt, from_json, to_json};
-use crate::base::ids::{BrokerId, ControllerEpoch, LeaderEpoch, TopicId, topic_id_from_base64, topic_id_to_base64};
+use crate::base::ids::{
+    BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, TopicId, topic_id_from_base64, topic_id_to_base64,
+};
 use crate::zk::error::ZkError;
 
 /// The parent of all topics.
@@ -198,6 +200,9 @@ pub struct PartitionState {
     pub leader_and_isr: LeaderAndIsr,
     /// The controller that wrote it, or under which a leader wrote it.
     pub controller_epoch: ControllerEpoch,
+    /// For each of the ISR the life of its broker that the writer knew, [`BrokerEpoch::NONE`] if none. Only Barnabas
+    /// writes it (`isr_broker_epochs`, which Kafka passes over); empty where Kafka wrote.
+    pub isr_lives: Vec<BrokerEpoch>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -210,6 +215,8 @@ struct StateData {
     isr: Vec<i32>,
     #[serde(default, skip_serializing_if = "is_recovered")]
     leader_recovery_state: i8,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    isr_broker_epochs: Vec<i64>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
@@ -228,6 +235,7 @@ impl PartitionState {
             leader_epoch: state.leader_epoch.get(),
             isr: state.isr.iter().map(|id| id.get()).collect(),
             leader_recovery_state: state.leader_recovery_state,
+            isr_broker_epochs: self.isr_lives.iter().map(|epoch| epoch.get()).collect(),
         })
     }
 
@@ -241,7 +249,8 @@ impl PartitionState {
             leader_recovery_state: read.leader_recovery_state,
             partition_epoch: version,
         };
-        Ok(Self { leader_and_isr, controller_epoch: ControllerEpoch(read.controller_epoch) })
+        let isr_lives = read.isr_broker_epochs.into_iter().map(BrokerEpoch).collect();
+        Ok(Self { leader_and_isr, controller_epoch: ControllerEpoch(read.controller_epoch), isr_lives })
     }
 }
 
@@ -294,6 +303,9 @@ mod tests {
         assert_eq!(String::from_utf8(state.encode()).unwrap(), seen);
         state.leader_and_isr.leader_recovery_state = 1;
         assert!(String::from_utf8(state.encode()).unwrap().contains("\"leader_recovery_state\":1"));
+        state.isr_lives = vec![BrokerEpoch(7)];
+        assert!(String::from_utf8(state.encode()).unwrap().ends_with(r#","isr_broker_epochs":[7]}"#));
+        assert_eq!(PartitionState::decode("t", 0, &state.encode(), 4).unwrap(), state);
         assert!(PartitionState::decode("t", 0, b"{}", 0).is_err());
     }
 
