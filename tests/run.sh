@@ -107,6 +107,15 @@ get_java() {
   javac --release 11 -cp "$jars/*" -d "$classes" "$clients/java/InteropClient.java"
 }
 
+# Kafka Streams, Connect and MirrorMaker 2, and the programs on them.
+get_programs() {
+  local jars="$BARNABAS_CACHE/java/programs-3.9.1" classes="$BARNABAS_CACHE/java/programs" source="$clients/java/programs-3.9.1"
+  rm -rf "$jars" "$classes"
+  mvn -B -ntp -f "$source/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$jars"
+  mkdir -p "$classes"
+  javac --release 11 -cp "$jars/*" -d "$classes" "$source"/*.java
+}
+
 get_python() {
   python3 -m venv --clear "$BARNABAS_CACHE/venv"
   "$BARNABAS_CACHE/venv/bin/pip" install -r "$clients/python/requirements.txt"
@@ -147,6 +156,7 @@ setup() {
   for version in 3.9.1 2.8.2; do
     once "java-$version" "$clients/java/kafka-$version/pom.xml" "$clients/java/InteropClient.java" -- get_java "$version"
   done
+  once programs "$clients"/java/programs-3.9.1/* -- get_programs
   once python "$clients/python/requirements.txt" -- get_python
   once node "$clients/node/package.json" -- get_node
   once go "$clients"/go/go.* "$clients"/go/*/*.go -- get_go

@@ -55,6 +55,9 @@ const ORDER: &[(&str, &str)] = &[
     ("RSS of each of them, MiB", ""),
     ("one of them killed (-9): until others lead its third, s", "6.5"),
     ("their controller killed (-9): until others lead its third, s", "7"),
+    ("1,000 groups of 3 members that all rebalance at once have settled, s", ""),
+    ("the same: broker CPU-s", ""),
+    ("100,000 committed offsets: start until all are answered, s", "1"),
 ];
 
 /// A row from the figures of both brokers; the ratio is that of their first figures.

@@ -11,6 +11,7 @@ mod cut_off;
 mod deaths;
 mod disks;
 mod dynamic;
+mod exactly_once;
 mod faults;
 mod hostile;
 mod jvm_peers;

@@ -17,11 +17,22 @@ pub fn java(version: &str, heap: &str, class: &str) -> Command {
         java.join(format!("client-{version}")).display(),
         java.join(format!("kafka-{version}")).display()
     );
+    with_classpath(heap, &classpath, class)
+}
+
+fn with_classpath(heap: &str, classpath: &str, class: &str) -> Command {
     let mut command = Command::new("java");
     command.args([&format!("-Xmx{heap}"), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
     command.arg(format!("-Dlog4j.configuration=file:{}", log4j().display()));
-    command.args(["-cp", &classpath, class]);
+    command.args(["-cp", classpath, class]);
     command
+}
+
+/// A command that runs one of Kafka's programs that use a cluster (Connect, MirrorMaker), or one of ours on its libraries.
+pub fn program(class: &str) -> Command {
+    let java = cache().join("java");
+    let jars = java.join(format!("programs-{NEW}"));
+    with_classpath("384m", &format!("{}:{}/*", java.join("programs").display(), jars.display()), class)
 }
 
 /// One of Kafka's console tools by the name of its script.

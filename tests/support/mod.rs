@@ -8,6 +8,7 @@ pub mod broker;
 pub mod brokers;
 pub mod clients;
 pub mod cluster;
+pub mod copies;
 pub mod dirs;
 pub mod jvm;
 pub mod load;
