@@ -200,7 +200,7 @@ fn batch(producer: Producer, value: &str, sequence: i32) -> Bytes {
     };
     let mut bytes = BytesMut::new();
     let options = RecordEncodeOptions { version: 2, compression: Compression::None };
-    RecordBatchEncoder::encode(&mut bytes, [&record].into_iter(), &options).expect("a batch");
+    RecordBatchEncoder::encode(&mut bytes, [&record], &options).expect("a batch");
     bytes.freeze()
 }
 
@@ -251,6 +251,26 @@ fn coordinators_take_over(version: &'static str, ibp: &str, describes: bool) {
     let expected = [(0, "committed under us"), (2, "aborted"), (4, "committed across")];
     assert_eq!(records.iter().map(|(at, value)| (*at, value.as_str())).collect::<Vec<_>>(), expected);
     assert_eq!(mixed.aborted(), [2]);
+}
+
+/// The decision is stored, and no marker is written yet, when the coordinator dies.
+#[test]
+fn a_decision_outlives_its_coordinator() {
+    let mut mixed = Mixed::start(jvm::NEW, "3.9");
+    mixed.move_coordinator(OURS);
+    let producer = mixed.init();
+    mixed.add(producer);
+    mixed.produce(producer, "decided");
+    mixed.brokers.brokers[JVM].process().signal(libc::SIGSTOP);
+    mixed.end(producer, true);
+    mixed.brokers.brokers[OURS].kill();
+    mixed.brokers.brokers[OURS].start();
+    mixed.wait_described("PrepareCommit");
+    mixed.brokers.brokers[JVM].process().signal(libc::SIGCONT);
+    mixed.wait_decided();
+    mixed.wait_described("CompleteCommit");
+    assert!(mixed.aborted().is_empty());
+    assert_eq!(mixed.init(), Producer { id: producer.id, epoch: 1 });
 }
 
 #[test]

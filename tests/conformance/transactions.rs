@@ -404,3 +404,19 @@ async fn the_coordinator_of_a_transactional_id_is_found() {
         assert_eq!(brief, [("x", ErrorCode::None, 1), ("y", ErrorCode::None, 1)]);
     }
 }
+
+#[tokio::test]
+async fn markers_go_where_the_metadata_says() {
+    use barnabas::base::ids::{BrokerId, TopicPartition};
+    use barnabas::coordinator::txn::markers::{MarkerChannel, Route};
+    use barnabas::server::transactions::MarkerConnections;
+    let broker = Broker::start().await;
+    let channel = MarkerConnections::new(&broker.context.config, broker.context.replica_manager.clone());
+    let route = |topic: &str, partition| channel.route(&TopicPartition::new(topic, partition));
+    assert_eq!(route("t", 0), Route::NoLeader, "nothing is known yet");
+    broker.topic_led_by("t", 1, 2, 0).await;
+    assert_eq!(route("t", 0), Route::Leader(BrokerId(2)));
+    assert_eq!((route("t", 1), route("u", 0)), (Route::NoPartition, Route::NoPartition));
+    broker.topic_led_by("u", 1, 3, 0).await;
+    assert_eq!(route("u", 0), Route::NoLeader, "nobody knows how to reach broker 3");
+}

@@ -102,12 +102,13 @@ fn a_transaction_from_its_first_producer_to_its_end() {
 /// What each state answers to whom it knows, and to whom it does not.
 #[test]
 fn every_state_answers_as_kafka_does() {
-    type Answer<T> = Result<T, ErrorCode>;
+    type Answer = Result<bool, ErrorCode>;
+    type Row = (TxnState, Answer, Answer, Answer);
     let concurrent = ErrorCode::ConcurrentTransactions;
     let invalid = ErrorCode::InvalidTxnState;
     let known = Producer::new(9, 3);
     // state, may add, commits, aborts: Ok(true) stores something, Ok(false) is done already.
-    let table: [(TxnState, Answer<bool>, Answer<bool>, Answer<bool>); 7] = [
+    let table: [Row; 7] = [
         (Empty, Ok(true), Err(invalid), Err(invalid)),
         (Ongoing, Ok(true), Ok(true), Ok(true)),
         (PrepareCommit, Err(concurrent), Err(concurrent), Err(invalid)),
