@@ -7,7 +7,7 @@
 //!   lock the log dirs, bind the ports           flush, checkpoints, mark of an orderly stop
 //!   ZooKeeper session | load the logs           network threads
 //!   check the ids, topic configurations         answer those who wait, drain the connections
-//!   replicas, fetchers, groups, register        groups, fetchers
+//!   replicas, fetchers, coordinators, register  coordinators, fetchers
 //!   controller, background tasks, accept        controller, background tasks
 //!                                               leaderships handed on
 //! ```
@@ -25,6 +25,7 @@ mod parts;
 pub mod replication;
 pub mod resources;
 pub mod settings;
+pub mod transactions;
 pub mod upward;
 
 use std::path::Path;
@@ -47,7 +48,8 @@ use crate::config::broker::BrokerConfig;
 use crate::controller;
 use crate::coordinator::group::coordinator::GroupCoordinator;
 use crate::coordinator::replica_log::ReplicaLog;
-use crate::coordinator::txn::producer_ids::{ProducerIds, ZkBlocks};
+use crate::coordinator::txn::coordinator::{Surroundings, TxnCoordinator};
+use crate::coordinator::txn::producer_ids::ProducerIds;
 use crate::log::manager::LogManager;
 use crate::network::listener::SocketServer;
 use crate::network::threads::NetworkThreads;
@@ -193,9 +195,26 @@ impl Server {
             broker_configs::BrokerConfigs::new(zk.clone(), broker_id, Arc::clone(&manager), sockets.quotas().clone());
         let mut config_changes = config_changes::ConfigChanges::new(zk.clone(), Arc::clone(&manager), brokers);
         config_changes.load_all().await.context("the configurations cannot be read from ZooKeeper")?;
-        let group_log = Arc::new(ReplicaLog::new(Arc::clone(&manager)));
-        let groups = GroupCoordinator::new(settings::groups(&config), group_log, Arc::clone(&clock), control.clone());
-        manager.set_listener(Box::new(upward::Upward::new(Arc::clone(&groups))));
+        let internal_log = Arc::new(ReplicaLog::new(Arc::clone(&manager)));
+        let groups = GroupCoordinator::new(
+            settings::groups(&config),
+            Arc::clone(&internal_log) as Arc<_>,
+            Arc::clone(&clock),
+            control.clone(),
+        );
+        let blocks = Arc::new(transactions::LateBlocks::default());
+        let producer_ids = Arc::new(ProducerIds::new(Arc::clone(&blocks) as Arc<_>));
+        let transactions = TxnCoordinator::new(
+            settings::transactions(&config),
+            Surroundings {
+                log: internal_log,
+                producer_ids: Arc::clone(&producer_ids),
+                channel: Arc::new(transactions::MarkerConnections::new(&config, Arc::clone(&manager))),
+                clock: Arc::clone(&clock),
+                runtime: control.clone(),
+            },
+        );
+        manager.set_listener(Box::new(upward::Upward::new(Arc::clone(&groups), Arc::clone(&transactions))));
         let none_left = failures::watch(&logs, &manager, &zk, &control);
 
         // What was set while brokers ran goes before the file from here on.
@@ -214,8 +233,9 @@ impl Server {
             Arc::new(control_plane::ControlChannel::new(&config, Arc::clone(&manager))),
             Arc::clone(&clock),
         );
-        let channel = ControllerChannel::new(&config, Arc::clone(&manager), controller.clone());
-        manager.start_isr_changes(Arc::new(replication::IsrSender(Arc::new(channel))), &control);
+        let channel = Arc::new(ControllerChannel::new(&config, Arc::clone(&manager), controller.clone()));
+        blocks.open(&config, zk.clone(), Arc::clone(&manager), Arc::clone(&channel));
+        manager.start_isr_changes(Arc::new(replication::IsrSender(channel)), &control);
         let mut tasks = background::start(&config, &manager, &control);
         let epochs = Arc::clone(manager.broker_epochs());
         tasks.push(control.spawn(replication::keep_lease(zk.clone(), Arc::clone(&manager))));
@@ -223,6 +243,7 @@ impl Server {
         tasks.push(control.spawn(Arc::clone(&registration).keep()));
         tasks.push(control.spawn(follow_epoch(registration.epoch(), Arc::clone(&manager))));
         tasks.push(control.spawn(Arc::clone(&groups).run()));
+        tasks.push(control.spawn(Arc::clone(&transactions).run()));
         let threads = NetworkThreads::start("network", parts::positive(in_force.num_network_threads))
             .context("the system gives no threads")?;
         let threads = Arc::new(Mutex::new(threads));
@@ -245,8 +266,9 @@ impl Server {
             clock,
             control: control.clone(),
             replica_manager: manager,
-            producer_ids: ProducerIds::new(Arc::new(ZkBlocks::new(zk.clone(), broker_id))),
+            producer_ids,
             groups,
+            transactions,
             loggers: logging::loggers(),
         });
         let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&context)));
@@ -289,6 +311,7 @@ impl Server {
             self.controller_task.abort();
         }
         self.context.groups.stop();
+        self.context.transactions.stop();
         self.context.replica_manager.stop_replication();
         self.context.replica_manager.stop_waiting();
         self.sockets.shutdown(DRAIN_PATIENCE).await;

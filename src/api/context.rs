@@ -11,6 +11,7 @@ use crate::base::loggers::Loggers;
 use crate::config::broker::BrokerConfig;
 use crate::controller::ControllerHandle;
 use crate::coordinator::group::coordinator::GroupCoordinator;
+use crate::coordinator::txn::coordinator::TxnCoordinator;
 use crate::coordinator::txn::producer_ids::ProducerIds;
 use crate::replica::fetch_session::FetchSessions;
 use crate::replica::manager::ReplicaManager;
@@ -36,10 +37,12 @@ pub struct Context {
     pub replica_manager: Arc<ReplicaManager>,
     /// Incremental fetch sessions.
     pub fetch_sessions: FetchSessions,
-    /// Ids for idempotent producers.
-    pub producer_ids: ProducerIds,
+    /// Ids for producers.
+    pub producer_ids: Arc<ProducerIds>,
     /// Consumer groups and their offsets.
     pub groups: Arc<GroupCoordinator>,
+    /// Transactions.
+    pub transactions: Arc<TxnCoordinator>,
     /// The levels of the broker's log.
     pub loggers: Arc<Loggers>,
 }

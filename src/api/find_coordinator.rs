@@ -8,7 +8,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::group_names::text;
 use super::{Call, Context};
 use crate::base::error::ErrorCode;
-use crate::base::topic_names::GROUP_METADATA_TOPIC;
+use crate::base::topic_names::{GROUP_METADATA_TOPIC, TRANSACTION_STATE_TOPIC};
 use crate::replica::metadata_cache::Endpoint;
 
 /// What a key names.
@@ -41,8 +41,7 @@ type Found = Result<(i32, Endpoint), ErrorCode>;
 async fn find(ctx: &Context, listener: &str, key_type: i8, key: &str) -> Found {
     let (topic, partition) = match key_type {
         GROUP => (GROUP_METADATA_TOPIC, ctx.groups.partition_for(key)),
-        // No transaction is coordinated here yet; a retriable error would let the client wait for ever.
-        TRANSACTION => return Err(ErrorCode::UnsupportedVersion),
+        TRANSACTION => (TRANSACTION_STATE_TOPIC, ctx.transactions.partition_for(key)),
         _ => return Err(ErrorCode::InvalidRequest),
     };
     let snapshot = ctx.replica_manager.metadata().snapshot();

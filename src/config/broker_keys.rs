@@ -183,6 +183,15 @@ broker_keys! {
     offsets_retention_check_interval_ms: i64 = "offsets.retention.check.interval.ms", Long "600000", AtLeast(1), High ReadOnly, "How often offsets are looked over for what has expired.";
     offsets_commit_timeout_ms: i32 = "offsets.commit.timeout.ms", Int "5000", AtLeast(1), High ReadOnly, "How long an offset commit waits for its replicas.";
     offsets_commit_required_acks: i16 = "offsets.commit.required.acks", Short "-1", Any, High ReadOnly, "The acks of an offset commit.";
+    transactional_id_expiration_ms: i32 = "transactional.id.expiration.ms", Int "604800000", AtLeast(1), High ReadOnly, "How long an unused transactional id is remembered.";
+    transaction_max_timeout_ms: i32 = "transaction.max.timeout.ms", Int "900000", AtLeast(1), High ReadOnly, "The longest transaction time-out a producer may ask for.";
+    transaction_state_log_min_isr: i32 = "transaction.state.log.min.isr", Int "2", AtLeast(1), High ReadOnly, "min.insync.replicas of __transaction_state.";
+    transaction_state_log_load_buffer_size: i32 = "transaction.state.log.load.buffer.size", Int "5242880", AtLeast(1), High ReadOnly, "Bytes read at a time while transactions are loaded.";
+    transaction_state_log_replication_factor: i16 = "transaction.state.log.replication.factor", Short "3", AtLeast(1), High ReadOnly, "Replicas of __transaction_state.";
+    transaction_state_log_num_partitions: i32 = "transaction.state.log.num.partitions", Int "50", AtLeast(1), High ReadOnly, "Partitions of __transaction_state.";
+    transaction_state_log_segment_bytes: i32 = "transaction.state.log.segment.bytes", Int "104857600", AtLeast(1), High ReadOnly, "The segment size of __transaction_state.";
+    transaction_abort_timed_out_transaction_cleanup_interval_ms: i32 = "transaction.abort.timed.out.transaction.cleanup.interval.ms", Int "10000", AtLeast(1), Low ReadOnly, "How often transactions are looked over for what has timed out.";
+    transaction_remove_expired_transaction_cleanup_interval_ms: i32 = "transaction.remove.expired.transaction.cleanup.interval.ms", Int "3600000", AtLeast(1), Low ReadOnly, "How often transactional ids are looked over for what has expired.";
     producer_id_expiration_ms: i32 = "producer.id.expiration.ms", Int "86400000", AtLeast(1), Low ClusterWide, "How long a partition remembers a producer that has stopped writing.";
     replication_quota_window_num: i32 = "replication.quota.window.num", Int "11", AtLeast(1), Low ReadOnly, "Windows over which the rates of replication throttles are taken.";
     replication_quota_window_size_seconds: i32 = "replication.quota.window.size.seconds", Int "1", AtLeast(1), Low ReadOnly, "How long such a window is.";

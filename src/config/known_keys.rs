@@ -95,15 +95,6 @@ pub(super) static KNOWN_KEYS: &[KeyDef] = known_keys! {
     "group.share.partition.max.record.locks", Int "200", Between(100, 10000), Medium ReadOnly, NotYet, "Records of one partition a share group may have locked.";
     "group.share.record.lock.duration.ms", Int "30000", Between(1000, 60000), Medium ReadOnly, NotYet, "How long a share group's record stays locked.";
     "group.share.session.timeout.ms", Int "45000", AtLeast(1), Medium ReadOnly, NotYet, "A share group's member silent for so long is out.";
-    "transactional.id.expiration.ms", Int "604800000", AtLeast(1), High ReadOnly, NotYet, "How long an unused transactional id is remembered.";
-    "transaction.max.timeout.ms", Int "900000", AtLeast(1), High ReadOnly, NotYet, "The longest transaction time-out a producer may ask for.";
-    "transaction.state.log.min.isr", Int "2", AtLeast(1), High ReadOnly, NotYet, "min.insync.replicas of __transaction_state.";
-    "transaction.state.log.load.buffer.size", Int "5242880", AtLeast(1), High ReadOnly, NotYet, "Bytes read at a time while transactions are loaded.";
-    "transaction.state.log.replication.factor", Short "3", AtLeast(1), High ReadOnly, NotYet, "Replicas of __transaction_state.";
-    "transaction.state.log.num.partitions", Int "50", AtLeast(1), High ReadOnly, NotYet, "Partitions of __transaction_state.";
-    "transaction.state.log.segment.bytes", Int "104857600", AtLeast(1), High ReadOnly, NotYet, "The segment size of __transaction_state.";
-    "transaction.abort.timed.out.transaction.cleanup.interval.ms", Int "10000", AtLeast(1), Low ReadOnly, NotYet, "How often transactions are looked over for what has timed out.";
-    "transaction.remove.expired.transaction.cleanup.interval.ms", Int "3600000", AtLeast(1), Low ReadOnly, NotYet, "How often transactional ids are looked over for what has expired.";
     "transaction.partition.verification.enable", Boolean "true", Any, Low ClusterWide, NotYet, "Whether the coordinator is asked if a partition belongs to the transaction.";
     "quota.window.num", Int "11", AtLeast(1), Low ReadOnly, NotYet, "Samples that client quotas keep.";
     "quota.window.size.seconds", Int "1", AtLeast(1), Low ReadOnly, NotYet, "How long such a sample is.";

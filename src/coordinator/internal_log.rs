@@ -76,6 +76,10 @@ pub trait InternalLog: Send + Sync + 'static {
     /// `NotLeaderOrFollower` if it does not.
     fn offset_range(&self, partition: &TopicPartition) -> Result<(Offset, Offset), ErrorCode>;
 
+    /// Whether every in-sync replica has what stands before `end`. A log may end in records that a former leader never saw
+    /// acknowledged: another leader may not have them, so what is built on them must wait for this.
+    fn replicated(&self, partition: &TopicPartition, end: Offset, timeout: Duration) -> Acked;
+
     /// Whole batches from the one that holds `from`, up to the log end and about `max_bytes` (one batch at the least).
     /// Empty at the log end. May block on the disk.
     ///

@@ -2,6 +2,7 @@
 //! are given at once or when the test says so, and leadership and errors are in the test's hands.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -102,6 +103,12 @@ fn append(partition: &mut Partition, batch: &[u8]) -> i64 {
     base
 }
 
+fn hold(state: &mut State) -> Acked {
+    let (sender, receiver) = oneshot::channel();
+    state.held.push(sender);
+    Acked::Later(Box::pin(async move { receiver.await.unwrap_or(Err(ErrorCode::RequestTimedOut)) }))
+}
+
 fn led(state: &State, tp: &TopicPartition) -> Result<i32, ErrorCode> {
     match state.partitions.get(&tp.partition) {
         Some(partition) if partition.is_leader => Ok(tp.partition),
@@ -128,16 +135,24 @@ impl InternalLog for MemoryLog {
         if !state.holds_acks || options.required_acks == 0 {
             return Ok(Appended { base_offset, acked: Acked::Now(Ok(())) });
         }
-        let (sender, receiver) = oneshot::channel();
-        state.held.push(sender);
-        let acked = Box::pin(async move { receiver.await.unwrap_or(Err(ErrorCode::RequestTimedOut)) });
-        Ok(Appended { base_offset, acked: Acked::Later(acked) })
+        Ok(Appended { base_offset, acked: hold(&mut state) })
     }
 
     fn offset_range(&self, tp: &TopicPartition) -> Result<(Offset, Offset), ErrorCode> {
         let state = self.0.lock();
         let partition = &state.partitions[&led(&state, tp)?];
         Ok((Offset(partition.start), Offset(partition.end)))
+    }
+
+    fn replicated(&self, tp: &TopicPartition, _end: Offset, _timeout: Duration) -> Acked {
+        let mut state = self.0.lock();
+        if let Err(error) = led(&state, tp) {
+            return Acked::Now(Err(error));
+        }
+        if !state.holds_acks {
+            return Acked::Now(Ok(()));
+        }
+        hold(&mut state)
     }
 
     fn read(&self, tp: &TopicPartition, from: Offset, max_bytes: usize) -> Result<Bytes, ErrorCode> {

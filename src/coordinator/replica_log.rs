@@ -1,6 +1,7 @@
 //! [`InternalLog`] over this broker's own partitions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -9,7 +10,7 @@ use crate::base::error::ErrorCode;
 use crate::base::ids::{Offset, TopicPartition};
 use crate::log::partition_log::{PartitionLog, ReadUpTo};
 use crate::log::producer_state::Origin;
-use crate::replica::manager::ReplicaManager;
+use crate::replica::manager::{Pending, ReplicaManager};
 
 /// The logs of internal topics, as the replica room has them.
 pub struct ReplicaLog {
@@ -60,6 +61,24 @@ impl InternalLog for ReplicaLog {
     fn offset_range(&self, tp: &TopicPartition) -> Result<(Offset, Offset), ErrorCode> {
         let log = self.leader_log(tp)?;
         Ok((log.log_start_offset(), log.log_end_offset()))
+    }
+
+    fn replicated(&self, tp: &TopicPartition, end: Offset, timeout: Duration) -> Acked {
+        let partition = match self.manager.partition(&tp.topic, tp.partition) {
+            Ok(partition) => partition,
+            Err(error) => return Acked::Now(Err(error)),
+        };
+        // Fewer replicas than min.insync.replicas asks for have it, but all that may lead next.
+        let all_have_it = |result| if result == Err(ErrorCode::NotEnoughReplicasAfterAppend) { Ok(()) } else { result };
+        if let Some(result) = partition.check_replicated(end) {
+            return Acked::Now(all_have_it(result));
+        }
+        let manager = Arc::clone(&self.manager);
+        Acked::Later(Box::pin(async move {
+            let pending = Pending { partition, required_offset: end };
+            let mut answers = manager.wait_replicated(&[pending], timeout).await;
+            all_have_it(answers.pop().unwrap_or(Err(ErrorCode::UnknownServerError)))
+        }))
     }
 
     fn read(&self, tp: &TopicPartition, from: Offset, max_bytes: usize) -> Result<Bytes, ErrorCode> {

@@ -22,6 +22,9 @@ pub enum Malformed {
     /// The value's schema version is one that this broker does not know.
     #[error("schema version {0} is not known")]
     Version(i16),
+    /// A number names nothing that is known.
+    #[error("{0} names nothing that is known")]
+    Enum(i8),
 }
 
 /// Reads fields off the front of a slice.
@@ -47,6 +50,11 @@ impl<'a> Reader<'a> {
         let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed::Truncated)?;
         self.rest = rest;
         Ok(*head)
+    }
+
+    /// An `int8`.
+    pub fn i8(&mut self) -> Result<i8, Malformed> {
+        self.array().map(i8::from_be_bytes)
     }
 
     /// An `int16`.

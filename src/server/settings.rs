@@ -9,6 +9,7 @@ use anyhow::Context;
 use crate::base::ids::BrokerId;
 use crate::config::broker::BrokerConfig;
 use crate::coordinator::group::config::GroupConfig;
+use crate::coordinator::txn::config::TxnConfig;
 use crate::network::limits::{ConnectionLimits, parse_overrides};
 use crate::network::listener::{Endpoint, SocketSettings};
 use crate::zk::znodes::broker_ids::{BrokerInfo, Endpoint as Advertised};
@@ -97,6 +98,11 @@ fn own_host_name() -> anyhow::Result<String> {
 /// What the group coordinator wants to know.
 pub fn groups(config: &BrokerConfig) -> GroupConfig {
     GroupConfig::from(config)
+}
+
+/// What the transaction coordinator wants to know.
+pub fn transactions(config: &BrokerConfig) -> TxnConfig {
+    TxnConfig::from(config)
 }
 
 /// A duration out of a key in milliseconds; a negative one counts as none.

@@ -25,4 +25,5 @@ mod retention;
 mod sendfile;
 mod stops;
 mod swaps;
+mod transactions;
 mod zookeeper;

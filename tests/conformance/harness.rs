@@ -2,18 +2,21 @@
 
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use barnabas::api::{Context, Dispatcher};
 use barnabas::base::clock::{Clock, SystemClock};
-use barnabas::base::ids::{BrokerEpoch, BrokerId, ProducerEpoch, ProducerId};
+use barnabas::base::ids::{BrokerEpoch, BrokerId, ProducerEpoch, ProducerId, TopicPartition};
 use barnabas::config::broker::BrokerConfig;
 use barnabas::controller::{self, BrokerChannel, ControlRequest, ControlResponse, ControllerConfig};
 use barnabas::coordinator::group::config::GroupConfig;
 use barnabas::coordinator::group::coordinator::GroupCoordinator;
 use barnabas::coordinator::replica_log::ReplicaLog;
+use barnabas::coordinator::txn::config::TxnConfig;
+use barnabas::coordinator::txn::coordinator::{Surroundings, TxnCoordinator};
+use barnabas::coordinator::txn::markers::{MarkerChannel, Route};
 use barnabas::coordinator::txn::producer_ids::{BlockFuture, BlockSource, ProducerIds};
 use barnabas::log::manager::{LogManager, ManagerOptions};
 use barnabas::network::{ConnectionInfo, Dispatch, Outcome};
@@ -34,8 +37,12 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::update_metadata_request::{
     UpdateMetadataBroker, UpdateMetadataEndpoint, UpdateMetadataPartitionState, UpdateMetadataTopicState,
 };
+use kafka_protocol::messages::write_txn_markers_response::{
+    WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
+};
 use kafka_protocol::messages::{
     BrokerId as Wire, LeaderAndIsrRequest, ProduceRequest, ProduceResponse, TopicName, UpdateMetadataRequest,
+    WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 use uuid::Uuid;
@@ -65,8 +72,42 @@ impl BrokerChannel for Nobody {
     }
 }
 
+/// Stands for the leaders of all partitions: notes what it is sent, and answers as the test says.
+#[derive(Default)]
+pub struct Markers {
+    pub sent: Mutex<Vec<WriteTxnMarkersRequest>>,
+    /// Whether leaders are known.
+    pub held: AtomicBool,
+}
+
+impl MarkerChannel for Markers {
+    fn route(&self, _partition: &TopicPartition) -> Route {
+        if self.held.load(Ordering::SeqCst) { Route::NoLeader } else { Route::Leader(BrokerId(ME)) }
+    }
+
+    fn send(
+        &self,
+        _broker: BrokerId,
+        request: WriteTxnMarkersRequest,
+    ) -> BoxFuture<'_, Result<WriteTxnMarkersResponse, String>> {
+        let results = request.markers.iter().map(|marker| {
+            let topics = marker.topics.iter().map(|topic| {
+                let written = |index: &i32| WritableTxnMarkerPartitionResult::default().with_partition_index(*index);
+                WritableTxnMarkerTopicResult::default()
+                    .with_name(topic.name.clone())
+                    .with_partitions(topic.partition_indexes.iter().map(written).collect())
+            });
+            WritableTxnMarkerResult::default().with_producer_id(marker.producer_id).with_topics(topics.collect())
+        });
+        let response = WriteTxnMarkersResponse::default().with_markers(results.collect());
+        self.sent.lock().expect("nobody panics").push(request);
+        Box::pin(std::future::ready(Ok(response)))
+    }
+}
+
 /// The broker.
 pub struct Broker {
+    pub markers: Arc<Markers>,
     pub context: Arc<Context>,
     dispatcher: Dispatcher,
     connection: Arc<ConnectionInfo>,
@@ -107,7 +148,20 @@ impl Broker {
             clock.clone(),
             runtime.clone(),
         );
-        manager.set_listener(Box::new(Upward::new(groups.clone())));
+        let producer_ids = Arc::new(ProducerIds::new(Arc::new(Blocks(AtomicI64::new(0)))));
+        let markers = Arc::new(Markers::default());
+        let transactions = TxnCoordinator::new(
+            TxnConfig::from(&config),
+            Surroundings {
+                log: Arc::new(ReplicaLog::new(manager.clone())),
+                producer_ids: producer_ids.clone(),
+                channel: markers.clone(),
+                clock: clock.clone(),
+                runtime: runtime.clone(),
+            },
+        );
+        manager.set_listener(Box::new(Upward::new(groups.clone(), transactions.clone())));
+        runtime.spawn(transactions.clone().run());
         let zk = ZkClient::connect(Arc::new(MemoryZk::new()), Duration::from_secs(5)).await.expect("a session");
         barnabas::zk::session::create_persistent_paths(&zk).await.expect("the nodes that a broker begins with");
         let (registered, epoch) = barnabas::base::watch::channel(None);
@@ -124,8 +178,9 @@ impl Broker {
             control: runtime,
             replica_manager: manager,
             fetch_sessions: FetchSessions::new(slots),
-            producer_ids: ProducerIds::new(Arc::new(Blocks(AtomicI64::new(0)))),
+            producer_ids,
             groups,
+            transactions,
             loggers: Arc::default(),
         });
         let connection = Arc::new(ConnectionInfo {
@@ -133,7 +188,14 @@ impl Broker {
             peer: "127.0.0.1:1".parse().expect("an address"),
             listener: "PLAINTEXT".into(),
         });
-        Self { dispatcher: Dispatcher::new(context.clone()), context, connection, _registered: registered, _dir: dir }
+        Self {
+            markers,
+            dispatcher: Dispatcher::new(context.clone()),
+            context,
+            connection,
+            _registered: registered,
+            _dir: dir,
+        }
     }
 
     /// Hands a frame to the broker.

@@ -15,4 +15,5 @@ mod produce;
 mod records;
 mod replication;
 mod sweep;
+mod transactions;
 mod versions;

@@ -6,15 +6,16 @@ use barnabas::network::Outcome;
 use barnabas::protocol::frame;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    AllocateProducerIdsRequest, AlterConfigsRequest, AlterPartitionReassignmentsRequest, AlterPartitionRequest,
-    AlterReplicaLogDirsRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
-    ControlledShutdownRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, ElectLeadersRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AllocateProducerIdsRequest, AlterConfigsRequest,
+    AlterPartitionReassignmentsRequest, AlterPartitionRequest, AlterReplicaLogDirsRequest, ApiVersionsRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ControlledShutdownRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, DescribeLogDirsRequest, DescribeTransactionsRequest, ElectLeadersRequest, EndTxnRequest,
     FetchRequest, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
     JoinGroupRequest, LeaderAndIsrRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
-    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest, StopReplicaRequest, SyncGroupRequest, TransactionalId,
-    UpdateMetadataRequest,
+    ListPartitionReassignmentsRequest, ListTransactionsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, StopReplicaRequest,
+    SyncGroupRequest, UpdateMetadataRequest,
 };
 use kafka_protocol::protocol::Request;
 
@@ -45,6 +46,7 @@ async fn every_version_of_every_key_is_answered() {
         ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, InitProducerIdRequest, DescribeConfigsRequest,
         CreatePartitionsRequest, DeleteGroupsRequest, OffsetDeleteRequest, DescribeClusterRequest,
     ConsumerGroupHeartbeatRequest, ConsumerGroupDescribeRequest, DescribeLogDirsRequest, AlterPartitionRequest, ControlledShutdownRequest, ElectLeadersRequest, AlterPartitionReassignmentsRequest, ListPartitionReassignmentsRequest, AllocateProducerIdsRequest, AlterConfigsRequest, IncrementalAlterConfigsRequest, OffsetForLeaderEpochRequest, AlterReplicaLogDirsRequest,
+        AddPartitionsToTxnRequest, AddOffsetsToTxnRequest, EndTxnRequest, DescribeTransactionsRequest, ListTransactionsRequest,
     );
     let api = find(ProduceRequest::KEY).expect("served");
     for version in api.min_version..=api.max_version {
@@ -117,18 +119,13 @@ async fn what_cannot_be_read_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn producer_ids_are_given_out_and_transactions_refused() {
+async fn producer_ids_are_given_out() {
     let broker = Broker::start().await;
     let plain = InitProducerIdRequest::default().with_transactional_id(None);
     let first = broker.call(4, &plain).await;
     let second = broker.call(0, &plain).await;
     assert_eq!((first.error_code, first.producer_epoch), (0, 0));
     assert_eq!(second.producer_id.0, first.producer_id.0 + 1);
-
-    let transactional = InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(text("t"))));
-    assert_eq!(broker.call(4, &transactional).await.error_code, ErrorCode::UnsupportedVersion.code());
-    let empty = InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(text(""))));
-    assert_eq!(broker.call(4, &empty).await.error_code, ErrorCode::InvalidRequest.code());
     let half = plain.with_producer_epoch(3);
     assert_eq!(broker.call(4, &half).await.error_code, ErrorCode::InvalidRequest.code());
 }

@@ -1,5 +1,6 @@
 //! A broker's process: the real log manager, replica manager, controller and request handlers, put together as
-//! `server.rs` does, over the simulated network and ZooKeeper. No group coordinator: nothing here uses groups.
+//! `server.rs` does, over the simulated network and ZooKeeper. The coordinators are there but
+//! coordinate nothing: nothing here uses groups or transactions.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use barnabas::controller::{self, ControllerConfig, ControllerHandle};
 use barnabas::coordinator::group::config::GroupConfig;
 use barnabas::coordinator::group::coordinator::GroupCoordinator;
 use barnabas::coordinator::replica_log::ReplicaLog;
+use barnabas::coordinator::txn::config::TxnConfig;
+use barnabas::coordinator::txn::coordinator::{Surroundings, TxnCoordinator};
 use barnabas::coordinator::txn::producer_ids::{ProducerIds, ZkBlocks};
 use barnabas::log::manager::{LogManager, ManagerOptions};
 use barnabas::network::{ConnectionInfo, Dispatch, Outcome};
@@ -167,6 +170,17 @@ pub async fn run(setup: Setup) -> anyhow::Result<()> {
         Arc::clone(&clock),
         Handle::current(),
     );
+    let producer_ids = Arc::new(ProducerIds::new(Arc::new(ZkBlocks::new(zk.clone(), me))));
+    let transactions = TxnCoordinator::new(
+        TxnConfig::from(&config),
+        Surroundings {
+            log: Arc::new(ReplicaLog::new(Arc::clone(&manager))),
+            producer_ids: Arc::clone(&producer_ids),
+            channel: Arc::new(crate::channels::NoMarkers),
+            clock: Arc::clone(&clock),
+            runtime: Handle::current(),
+        },
+    );
     let context = Arc::new(Context {
         broker_id: me,
         cluster_id,
@@ -177,8 +191,9 @@ pub async fn run(setup: Setup) -> anyhow::Result<()> {
         clock,
         control: Handle::current(),
         replica_manager: Arc::clone(&manager),
-        producer_ids: ProducerIds::new(Arc::new(ZkBlocks::new(zk.clone(), me))),
+        producer_ids,
         groups,
+        transactions,
         loggers: Arc::default(),
     });
     let sim = setup.sim.clone();

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barnabas::base::error::ErrorCode;
-use barnabas::base::ids::{BrokerEpoch, BrokerId};
+use barnabas::base::ids::{BrokerEpoch, BrokerId, TopicPartition};
 use barnabas::controller::{BrokerChannel, ControlRequest, ControlResponse, ControllerHandle};
+use barnabas::coordinator::txn::markers::{MarkerChannel, Route};
 use barnabas::replica::alter_partition::{AlterPartitionSender, BuildRequest};
 use barnabas::replica::fetcher::leader::{Answer, LeaderConnector, LeaderEndpoint};
 use barnabas::replica::manager::ReplicaManager;
@@ -16,7 +17,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use kafka_protocol::messages::{
     AlterPartitionResponse, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse,
-    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
 use kafka_protocol::protocol::Request;
 use parking_lot::Mutex;
@@ -24,6 +25,23 @@ use parking_lot::Mutex;
 use crate::kernel::{Node, Sim};
 use crate::network::Connection;
 use crate::old::Truncated;
+
+/// Nobody writes in transactions here.
+pub struct NoMarkers;
+
+impl MarkerChannel for NoMarkers {
+    fn route(&self, _partition: &TopicPartition) -> Route {
+        Route::NoLeader
+    }
+
+    fn send(
+        &self,
+        _broker: BrokerId,
+        _request: WriteTxnMarkersRequest,
+    ) -> BoxFuture<'_, Result<WriteTxnMarkersResponse, String>> {
+        async { Err("there are no transactions here".to_owned()) }.boxed()
+    }
+}
 
 const LEADER_AND_ISR: i16 = 7;
 const UPDATE_METADATA: i16 = 8;

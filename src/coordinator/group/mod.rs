@@ -46,7 +46,7 @@ fn batch_of_group(group_id: &str, value: &[u8], now_ms: i64, codec: Codec) -> Re
 }
 
 /// The records of a batch of magic 2, one after the other.
-fn decompressed<'a>(header: &BatchHeader, batch: &'a [u8]) -> Result<Cow<'a, [u8]>, CompressError> {
+pub(super) fn decompressed<'a>(header: &BatchHeader, batch: &'a [u8]) -> Result<Cow<'a, [u8]>, CompressError> {
     let body = &batch[HEADER_LEN..];
     match Codec::from_id(header.codec()) {
         Some(Codec::None) => Ok(Cow::Borrowed(body)),

@@ -1,0 +1,164 @@
+//! What the transaction coordinator needs from outside: the way of markers to the leaders of partitions, and blocks of
+//! producer ids from the controller, or from ZooKeeper where the cluster is older.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kafka_protocol::messages::{
+    AllocateProducerIdsRequest, BrokerId as WireBroker, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
+};
+use parking_lot::Mutex;
+use tracing::info;
+
+use super::controller_channel::ControllerChannel;
+use super::settings::millis;
+use crate::base::error::ErrorCode;
+use crate::base::ids::{BrokerId, TopicPartition};
+use crate::config::broker::BrokerConfig;
+use crate::config::version::KafkaVersion;
+use crate::coordinator::txn::markers::{MarkerChannel, Route};
+use crate::coordinator::txn::producer_ids::{BlockFuture, BlockSource, ZkBlocks};
+use crate::network::client::{Connection, Options};
+use crate::replica::manager::ReplicaManager;
+use crate::zk::client::ZkClient;
+
+/// From this version on brokers ask the controller for producer ids (KIP-730).
+const CONTROLLER_GIVES_IDS: KafkaVersion = KafkaVersion::of("3.0-IV0");
+/// From this version on WriteTxnMarkers is flexible.
+const FLEXIBLE_MARKERS: KafkaVersion = KafkaVersion::of("2.8-IV0");
+/// How long a producer waits for a block of ids before it is told to come again.
+const BLOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Markers over the inter-broker listener, to this broker too.
+pub struct MarkerConnections {
+    manager: Arc<ReplicaManager>,
+    listener: String,
+    version: i16,
+    timeout: Duration,
+    connections: Mutex<HashMap<BrokerId, (String, Arc<Connection>)>>, // one for each broker; locked for a look only
+}
+
+impl MarkerConnections {
+    /// Connections of the broker of `manager`.
+    pub fn new(config: &BrokerConfig, manager: Arc<ReplicaManager>) -> Self {
+        Self {
+            manager,
+            listener: config.inter_broker_listener().to_owned(),
+            version: i16::from(config.inter_broker_version() >= FLEXIBLE_MARKERS),
+            timeout: millis(i64::from(config.request_timeout_ms)),
+            connections: Mutex::new(HashMap::new()),
+        }
+    }
+
+    fn address(&self, broker: BrokerId) -> Option<String> {
+        let snapshot = self.manager.metadata().snapshot();
+        let endpoint = snapshot.endpoint(broker, &self.listener)?;
+        Some(match endpoint.host.contains(':') {
+            true => format!("[{}]:{}", endpoint.host.as_str(), endpoint.port),
+            false => format!("{}:{}", endpoint.host.as_str(), endpoint.port),
+        })
+    }
+
+    async fn connection(&self, broker: BrokerId) -> Result<Arc<Connection>, String> {
+        let address = self.address(broker).ok_or_else(|| format!("broker {broker} is not known"))?;
+        let known = self.connections.lock().get(&broker).cloned();
+        if let Some((to, connection)) = known
+            && to == address
+            && !connection.is_closed()
+        {
+            return Ok(connection);
+        }
+        let options = Options { connect_timeout: self.timeout, request_timeout: self.timeout, ..Options::default() };
+        let connection = Connection::connect_with(&address, options).await.map_err(|error| error.to_string())?;
+        let connection = Arc::new(connection);
+        self.connections.lock().insert(broker, (address, Arc::clone(&connection)));
+        Ok(connection)
+    }
+}
+
+impl MarkerChannel for MarkerConnections {
+    fn route(&self, partition: &TopicPartition) -> Route {
+        let snapshot = self.manager.metadata().snapshot();
+        match snapshot.partition(&partition.topic, partition.partition) {
+            // Before the first UpdateMetadata nothing is known of any partition.
+            None if snapshot.brokers().next().is_none() => Route::NoLeader,
+            None => Route::NoPartition,
+            Some(known) if snapshot.endpoint(known.leader, &self.listener).is_some() => Route::Leader(known.leader),
+            Some(_) => Route::NoLeader,
+        }
+    }
+
+    fn send(
+        &self,
+        broker: BrokerId,
+        request: WriteTxnMarkersRequest,
+    ) -> BoxFuture<'_, Result<WriteTxnMarkersResponse, String>> {
+        async move {
+            let connection = self.connection(broker).await?;
+            connection.send(&request, self.version).await.map_err(|error| error.to_string())
+        }
+        .boxed()
+    }
+}
+
+/// Where producer ids come from: the coordinator is there before the way to the controller is.
+#[derive(Default)]
+pub struct LateBlocks(OnceLock<Box<dyn BlockSource>>);
+
+impl LateBlocks {
+    /// Takes ids from the controller by way of `channel`, or from ZooKeeper where the cluster's version is older than that.
+    pub fn open(
+        &self,
+        config: &BrokerConfig,
+        zk: ZkClient,
+        manager: Arc<ReplicaManager>,
+        channel: Arc<ControllerChannel>,
+    ) {
+        let source: Box<dyn BlockSource> = if config.inter_broker_version() >= CONTROLLER_GIVES_IDS {
+            Box::new(ControllerBlocks { channel, manager })
+        } else {
+            Box::new(ZkBlocks::new(zk, manager.broker_id()))
+        };
+        let _ = self.0.set(source);
+    }
+}
+
+impl BlockSource for LateBlocks {
+    fn next_block(&self) -> BlockFuture<'_> {
+        match self.0.get() {
+            Some(source) => source.next_block(),
+            None => Box::pin(std::future::ready(Err("the broker is starting".to_owned()))),
+        }
+    }
+}
+
+/// Blocks from the controller.
+struct ControllerBlocks {
+    channel: Arc<ControllerChannel>,
+    manager: Arc<ReplicaManager>,
+}
+
+impl BlockSource for ControllerBlocks {
+    fn next_block(&self) -> BlockFuture<'_> {
+        Box::pin(async {
+            let build = |_| {
+                AllocateProducerIdsRequest::default()
+                    .with_broker_id(WireBroker(self.manager.broker_id().get()))
+                    .with_broker_epoch(self.manager.broker_epoch().get())
+            };
+            let sent = self.channel.send(i16::MAX, BLOCK_PATIENCE, build).await;
+            let (response, _) = sent.map_err(|error| error.to_string())?;
+            let error = ErrorCode::from_code(response.error_code);
+            if !error.is_none() {
+                return Err(format!("the controller gives no producer ids: {error}"));
+            }
+            let start = response.producer_id_start.0;
+            let end = start.saturating_add(i64::from(response.producer_id_len));
+            info!("the controller gave the producer ids {start} to {}", end - 1);
+            Ok(start..end)
+        })
+    }
+}
