@@ -12,6 +12,7 @@ use crate::config::broker::BrokerConfig;
 use crate::controller::ControllerHandle;
 use crate::coordinator::group::coordinator::GroupCoordinator;
 use crate::coordinator::txn::producer_ids::ProducerIds;
+use crate::coordinator::txn::verifier::TxnVerifier;
 use crate::replica::fetch_session::FetchSessions;
 use crate::replica::manager::ReplicaManager;
 use crate::zk::ZkClient;
@@ -38,6 +39,8 @@ pub struct Context {
     pub fetch_sessions: FetchSessions,
     /// Ids for idempotent producers.
     pub producer_ids: ProducerIds,
+    /// Asks coordinators of transactions whether they know of them.
+    pub txn_verifier: TxnVerifier,
     /// Consumer groups and their offsets.
     pub groups: Arc<GroupCoordinator>,
     /// The levels of the broker's log.

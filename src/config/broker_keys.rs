@@ -183,6 +183,7 @@ broker_keys! {
     offsets_retention_check_interval_ms: i64 = "offsets.retention.check.interval.ms", Long "600000", AtLeast(1), High ReadOnly, "How often offsets are looked over for what has expired.";
     offsets_commit_timeout_ms: i32 = "offsets.commit.timeout.ms", Int "5000", AtLeast(1), High ReadOnly, "How long an offset commit waits for its replicas.";
     offsets_commit_required_acks: i16 = "offsets.commit.required.acks", Short "-1", Any, High ReadOnly, "The acks of an offset commit.";
+    transaction_partition_verification_enable: bool = "transaction.partition.verification.enable", Boolean "true", Any, Low ClusterWide, "Whether the coordinator is asked if a partition belongs to the transaction.";
     producer_id_expiration_ms: i32 = "producer.id.expiration.ms", Int "86400000", AtLeast(1), Low ClusterWide, "How long a partition remembers a producer that has stopped writing.";
     replication_quota_window_num: i32 = "replication.quota.window.num", Int "11", AtLeast(1), Low ReadOnly, "Windows over which the rates of replication throttles are taken.";
     replication_quota_window_size_seconds: i32 = "replication.quota.window.size.seconds", Int "1", AtLeast(1), Low ReadOnly, "How long such a window is.";

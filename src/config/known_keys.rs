@@ -104,7 +104,6 @@ pub(super) static KNOWN_KEYS: &[KeyDef] = known_keys! {
     "transaction.state.log.segment.bytes", Int "104857600", AtLeast(1), High ReadOnly, NotYet, "The segment size of __transaction_state.";
     "transaction.abort.timed.out.transaction.cleanup.interval.ms", Int "10000", AtLeast(1), Low ReadOnly, NotYet, "How often transactions are looked over for what has timed out.";
     "transaction.remove.expired.transaction.cleanup.interval.ms", Int "3600000", AtLeast(1), Low ReadOnly, NotYet, "How often transactional ids are looked over for what has expired.";
-    "transaction.partition.verification.enable", Boolean "true", Any, Low ClusterWide, NotYet, "Whether the coordinator is asked if a partition belongs to the transaction.";
     "quota.window.num", Int "11", AtLeast(1), Low ReadOnly, NotYet, "Samples that client quotas keep.";
     "quota.window.size.seconds", Int "1", AtLeast(1), Low ReadOnly, NotYet, "How long such a sample is.";
     "controller.quota.window.num", Int "11", AtLeast(1), Low ReadOnly, NotYet, "Samples that the quota for topic changes keeps.";

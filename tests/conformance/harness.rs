@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use barnabas::api::{Context, Dispatcher};
 use barnabas::base::clock::{Clock, SystemClock};
+use barnabas::base::error::ErrorCode;
 use barnabas::base::ids::{BrokerEpoch, BrokerId, ProducerEpoch, ProducerId};
 use barnabas::config::broker::BrokerConfig;
 use barnabas::controller::{self, BrokerChannel, ControlRequest, ControlResponse, ControllerConfig};
@@ -15,6 +16,7 @@ use barnabas::coordinator::group::config::GroupConfig;
 use barnabas::coordinator::group::coordinator::GroupCoordinator;
 use barnabas::coordinator::replica_log::ReplicaLog;
 use barnabas::coordinator::txn::producer_ids::{BlockFuture, BlockSource, ProducerIds};
+use barnabas::coordinator::txn::verifier::{Answer, TransactionCoordinators, TxnVerifier};
 use barnabas::log::manager::{LogManager, ManagerOptions};
 use barnabas::network::{ConnectionInfo, Dispatch, Outcome};
 use barnabas::protocol::builder::{BatchBuilder, BatchSpec};
@@ -29,15 +31,20 @@ use barnabas::zk::memory::MemoryZk;
 use barnabas::zk::znodes::broker_ids::LiveBroker;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
+use kafka_protocol::messages::add_partitions_to_txn_response::{
+    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResult, AddPartitionsToTxnTopicResult,
+};
 use kafka_protocol::messages::leader_and_isr_request::{LeaderAndIsrPartitionState, LeaderAndIsrTopicState};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::update_metadata_request::{
     UpdateMetadataBroker, UpdateMetadataEndpoint, UpdateMetadataPartitionState, UpdateMetadataTopicState,
 };
 use kafka_protocol::messages::{
-    BrokerId as Wire, LeaderAndIsrRequest, ProduceRequest, ProduceResponse, TopicName, UpdateMetadataRequest,
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, BrokerId as Wire, LeaderAndIsrRequest, ProduceRequest,
+    ProduceResponse, TopicName, UpdateMetadataRequest,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 /// The broker's id.
@@ -65,9 +72,65 @@ impl BrokerChannel for Nobody {
     }
 }
 
+/// A coordinator of transactions that says what the test wants, and remembers what it was asked.
+#[derive(Default)]
+pub struct FakeCoordinator {
+    pub answer: Mutex<CoordinatorAnswer>,
+    pub asked: Mutex<Vec<(i32, AddPartitionsToTxnRequest)>>,
+}
+
+/// What a [`FakeCoordinator`] says.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum CoordinatorAnswer {
+    /// This of every partition.
+    Each(ErrorCode),
+    /// This of the whole request.
+    Whole(ErrorCode),
+    /// That it knows no such request.
+    #[default]
+    Unsupported,
+    /// Nothing.
+    Lost,
+}
+
+impl TransactionCoordinators for FakeCoordinator {
+    fn ask(&self, broker: BrokerId, request: AddPartitionsToTxnRequest) -> BoxFuture<'_, Answer> {
+        self.asked.lock().push((broker.get(), request.clone()));
+        let answer = match *self.answer.lock() {
+            CoordinatorAnswer::Unsupported => Answer::Unsupported,
+            CoordinatorAnswer::Lost => Answer::Lost("nobody is there".to_owned()),
+            CoordinatorAnswer::Whole(error) => {
+                Answer::Answered(AddPartitionsToTxnResponse::default().with_error_code(error.code()))
+            }
+            CoordinatorAnswer::Each(error) => Answer::Answered(verdict(&request, error)),
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+fn verdict(request: &AddPartitionsToTxnRequest, error: ErrorCode) -> AddPartitionsToTxnResponse {
+    let transactions = request.transactions.iter().map(|transaction| {
+        let topics = transaction.topics.iter().map(|topic| {
+            let rows = topic.partitions.iter().map(|&index| {
+                AddPartitionsToTxnPartitionResult::default()
+                    .with_partition_index(index)
+                    .with_partition_error_code(error.code())
+            });
+            AddPartitionsToTxnTopicResult::default()
+                .with_name(topic.name.clone())
+                .with_results_by_partition(rows.collect())
+        });
+        AddPartitionsToTxnResult::default()
+            .with_transactional_id(transaction.transactional_id.clone())
+            .with_topic_results(topics.collect())
+    });
+    AddPartitionsToTxnResponse::default().with_results_by_transaction(transactions.collect())
+}
+
 /// The broker.
 pub struct Broker {
     pub context: Arc<Context>,
+    pub coordinator: Arc<FakeCoordinator>,
     dispatcher: Dispatcher,
     connection: Arc<ConnectionInfo>,
     _registered: barnabas::base::watch::Sender<Option<BrokerEpoch>>,
@@ -114,8 +177,10 @@ impl Broker {
         let (controller, _) =
             controller::start(controller_config(), zk.clone(), epoch, Arc::new(Nobody), clock.clone());
         let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).expect("a count");
+        let coordinator = Arc::new(FakeCoordinator::default());
         let context = Arc::new(Context {
             broker_id: BrokerId(ME),
+            txn_verifier: TxnVerifier::new(manager.metadata().clone(), coordinator.clone()),
             cluster_id: "a-cluster".to_owned(),
             config,
             zk,
@@ -133,7 +198,8 @@ impl Broker {
             peer: "127.0.0.1:1".parse().expect("an address"),
             listener: "PLAINTEXT".into(),
         });
-        Self { dispatcher: Dispatcher::new(context.clone()), context, connection, _registered: registered, _dir: dir }
+        let dispatcher = Dispatcher::new(context.clone());
+        Self { dispatcher, context, coordinator, connection, _registered: registered, _dir: dir }
     }
 
     /// Hands a frame to the broker.

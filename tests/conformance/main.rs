@@ -5,6 +5,7 @@
 mod harness;
 
 mod configs;
+mod delete_records;
 mod fetch;
 mod groups;
 mod hostile;
@@ -15,4 +16,5 @@ mod produce;
 mod records;
 mod replication;
 mod sweep;
+mod transactions;
 mod versions;

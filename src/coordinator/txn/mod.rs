@@ -1,3 +1,4 @@
 //! Producer ids, and in time the transactions that use them.
 
 pub mod producer_ids;
+pub mod verifier;
