@@ -25,6 +25,7 @@ mod parts;
 pub mod replication;
 pub mod resources;
 pub mod settings;
+mod transaction_coordinators;
 pub mod transactions;
 pub mod upward;
 
@@ -40,6 +41,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use self::controller_channel::ControllerChannel;
+use self::transaction_coordinators::NetworkCoordinators;
 use crate::api::{Context, Dispatcher};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::ids::{BrokerEpoch, BrokerId};
@@ -50,6 +52,7 @@ use crate::coordinator::group::coordinator::GroupCoordinator;
 use crate::coordinator::replica_log::ReplicaLog;
 use crate::coordinator::txn::coordinator::{Surroundings, TxnCoordinator};
 use crate::coordinator::txn::producer_ids::ProducerIds;
+use crate::coordinator::txn::verifier::TxnVerifier;
 use crate::log::manager::LogManager;
 use crate::network::listener::SocketServer;
 use crate::network::threads::NetworkThreads;
@@ -256,8 +259,10 @@ impl Server {
             lanes: sockets.lanes().clone(),
         });
         tasks.push(control.spawn(config_changes.run()));
+        let coordinators = NetworkCoordinators::new(&config, Arc::clone(&manager), control.clone());
         let context = Arc::new(Context {
             broker_id,
+            txn_verifier: TxnVerifier::new(Arc::clone(manager.metadata()), Arc::new(coordinators)),
             cluster_id,
             fetch_sessions: FetchSessions::new(parts::positive(config.max_incremental_fetch_session_cache_slots)),
             config,

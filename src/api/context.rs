@@ -13,6 +13,7 @@ use crate::controller::ControllerHandle;
 use crate::coordinator::group::coordinator::GroupCoordinator;
 use crate::coordinator::txn::coordinator::TxnCoordinator;
 use crate::coordinator::txn::producer_ids::ProducerIds;
+use crate::coordinator::txn::verifier::TxnVerifier;
 use crate::replica::fetch_session::FetchSessions;
 use crate::replica::manager::ReplicaManager;
 use crate::zk::ZkClient;
@@ -39,6 +40,8 @@ pub struct Context {
     pub fetch_sessions: FetchSessions,
     /// Ids for producers.
     pub producer_ids: Arc<ProducerIds>,
+    /// Asks coordinators of transactions whether they know of them.
+    pub txn_verifier: TxnVerifier,
     /// Consumer groups and their offsets.
     pub groups: Arc<GroupCoordinator>,
     /// Transactions.

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
@@ -11,10 +10,11 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::messages::{BrokerId as WireBroker, ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use super::txn_verification::{Verdicts, verify_produce};
 use super::{Call, Context};
 use crate::base::error::ErrorCode;
+use crate::log::verification::Verification;
 use crate::network::Outcome;
-use crate::protocol::batch::BatchHeader;
 use crate::protocol::validate;
 use crate::replica::manager::{AppendResult, Pending, ReplicaManager};
 
@@ -35,7 +35,8 @@ pub async fn handle(ctx: &Context, mut call: Call) -> Outcome {
     let (acks, timeout) = (request.acks, request.timeout_ms);
     let mut produce = Produce { ctx, version: call.version(), acks, pending: Vec::new(), failed: false };
     let is_admin = call.client_id() == ADMIN_CLIENT_ID;
-    let mut response = produce.append_all(request, is_admin);
+    let verdicts = verify_produce(ctx, call.version(), &request).await;
+    let mut response = produce.append_all(request, verdicts, is_admin);
     if !produce.pending.is_empty() {
         produce.wait(&mut response, timeout).await;
     }
@@ -60,14 +61,17 @@ struct Produce<'a> {
 }
 
 impl Produce<'_> {
-    fn append_all(&mut self, request: ProduceRequest, is_admin: bool) -> ProduceResponse {
+    fn append_all(&mut self, request: ProduceRequest, mut verdicts: Verdicts, is_admin: bool) -> ProduceResponse {
         let mut response = ProduceResponse::default();
         response.responses.reserve_exact(request.topic_data.len());
         for (t, topic) in request.topic_data.into_iter().enumerate() {
             let mut partitions = Vec::with_capacity(topic.partition_data.len());
             for (p, data) in topic.partition_data.into_iter().enumerate() {
                 let index = data.index;
-                let mut result = self.append(&topic.name, data, is_admin);
+                let mut result = match verdicts.take((t, p)) {
+                    Ok(verification) => self.append(&topic.name, data, verification, is_admin),
+                    Err((error, message)) => AppendResult::failed(error, message),
+                };
                 if let Some(pending) = result.pending.take() {
                     self.pending.push(((t, p), pending));
                 }
@@ -80,7 +84,13 @@ impl Produce<'_> {
         response
     }
 
-    fn append(&self, topic: &str, data: PartitionProduceData, is_admin: bool) -> AppendResult {
+    fn append(
+        &self,
+        topic: &str,
+        data: PartitionProduceData,
+        verification: Verification,
+        is_admin: bool,
+    ) -> AppendResult {
         if !ReplicaManager::is_valid_required_acks(self.acks) {
             return AppendResult::failed(ErrorCode::InvalidRequiredAcks, None);
         }
@@ -88,11 +98,7 @@ impl Produce<'_> {
         if let Err(error) = validate::check_produce(self.version, &records) {
             return AppendResult::failed(error.code, Some(error.message.into_owned()));
         }
-        if is_transactional(&records) {
-            let message = "there is no transaction that these records could belong to".to_owned();
-            return AppendResult::failed(ErrorCode::InvalidTxnState, Some(message));
-        }
-        self.ctx.replica_manager.append_records(topic, data.index, records, self.acks, is_admin)
+        self.ctx.replica_manager.append_records(topic, data.index, records, self.acks, is_admin, verification)
     }
 
     async fn wait(&mut self, response: &mut ProduceResponse, timeout_ms: i32) {
@@ -161,10 +167,6 @@ impl Produce<'_> {
             }
         }
     }
-}
-
-fn is_transactional(records: &Bytes) -> bool {
-    BatchHeader::read(records).is_some_and(|header| header.is_transactional())
 }
 
 fn first_error(response: &ProduceResponse) -> String {

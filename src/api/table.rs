@@ -81,11 +81,14 @@ apis! {
     18 "ApiVersions" 0..=4 raw api_versions::handle;
     19 "CreateTopics" 0..=7 typed create_topics::handle;
     20 "DeleteTopics" 0..=6 typed delete_topics::handle;
+    21 "DeleteRecords" 0..=2 typed delete_records::handle;
     22 "InitProducerId" 0..=5 typed init_producer_id::handle;
     23 "OffsetForLeaderEpoch" 0..=4 typed offset_for_leader_epoch::handle;
     24 "AddPartitionsToTxn" 0..=5 typed add_partitions_to_txn::handle;
     25 "AddOffsetsToTxn" 0..=4 typed add_offsets_to_txn::handle;
     26 "EndTxn" 0..=4 typed end_txn::handle;
+    27 "WriteTxnMarkers" 0..=1 typed write_txn_markers::handle;
+    28 "TxnOffsetCommit" 0..=4 typed txn_offset_commit::handle;
     32 "DescribeConfigs" 0..=4 typed describe_configs::handle;
     33 "AlterConfigs" 0..=2 typed alter_configs::replace;
     34 "AlterReplicaLogDirs" 0..=2 typed alter_replica_log_dirs::handle;
@@ -99,6 +102,7 @@ apis! {
     47 "OffsetDelete" 0..=0 typed offset_delete::handle;
     56 "AlterPartition" 0..=3 typed alter_partition::handle;
     60 "DescribeCluster" 0..=1 typed describe_cluster::handle;
+    61 "DescribeProducers" 0..=0 typed describe_producers::handle;
     65 "DescribeTransactions" 0..=0 typed describe_transactions::handle;
     66 "ListTransactions" 0..=1 typed list_transactions::handle;
     67 "AllocateProducerIds" 0..=0 typed allocate_producer_ids::handle;

@@ -25,6 +25,8 @@ impl Event {
     pub const HIGH_WATERMARK: Self = Self(2);
     /// Leadership, log or existence changed: whoever waits must look again.
     pub const STATE: Self = Self(4);
+    /// A replica's log start moved: what a DeleteRecords waits for.
+    pub const LOG_START: Self = Self(8);
 
     /// Both of them.
     #[must_use]

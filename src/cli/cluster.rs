@@ -13,6 +13,7 @@ use kafka_protocol::protocol::{Request, StrBytes};
 
 use super::properties::Properties;
 use crate::base::error::ErrorCode;
+use crate::base::ids::TopicPartition;
 use crate::network::client::{ApiVersions, Connection, Options};
 
 /// How long an answer is waited for when nothing is configured, as `default.api.timeout.ms` of the Java admin client.
@@ -132,6 +133,23 @@ impl Cluster {
     /// If no answer comes.
     pub async fn broker_ids(&self) -> anyhow::Result<Vec<i32>> {
         Ok(self.metadata(Some(&[])).await?.brokers.iter().map(|broker| broker.node_id.0).collect())
+    }
+
+    /// The leader of each partition of `topics`, -1 where there is none; what does not exist is left out.
+    ///
+    /// # Errors
+    /// If no answer comes.
+    pub async fn leaders(&self, topics: &[String]) -> anyhow::Result<BTreeMap<TopicPartition, i32>> {
+        let mut leaders = BTreeMap::new();
+        if topics.is_empty() {
+            return Ok(leaders);
+        }
+        for topic in self.metadata(Some(topics)).await?.topics {
+            let Some(name) = &topic.name else { continue };
+            let rows = topic.partitions.iter();
+            leaders.extend(rows.map(|row| (TopicPartition::new(name.as_str(), row.partition_index), row.leader_id.0)));
+        }
+        Ok(leaders)
     }
 
     /// The controller, waited for if there is none at the moment.

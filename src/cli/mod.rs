@@ -13,6 +13,7 @@ pub mod configs;
 pub mod console_consumer;
 #[cfg(feature = "console")]
 pub mod console_producer;
+pub mod delete_records;
 pub mod elections;
 pub mod formatter;
 pub mod groups;
@@ -24,6 +25,7 @@ pub mod reassign;
 pub mod server_start;
 pub mod server_stop;
 pub mod topics;
+pub mod transactions;
 pub mod usage;
 pub mod without_console;
 pub mod zookeeper;
@@ -64,6 +66,16 @@ pub const TOOLS: &[Tool] = &[
         name: "kafka-reassign-partitions",
         about: "Move partitions between brokers and log dirs",
         run: reassign::run,
+    },
+    Tool {
+        name: "kafka-delete-records",
+        about: "Delete the records of partitions before an offset",
+        run: delete_records::run,
+    },
+    Tool {
+        name: "kafka-transactions",
+        about: "Look at transactions, find and abort those that hang",
+        run: transactions::run,
     },
     Tool { name: "kafka-log-dirs", about: "Show what lies in the brokers' log dirs", run: log_dirs::run },
     Tool { name: "kafka-console-producer", about: "Write lines to a topic", run: produce },

@@ -192,6 +192,7 @@ broker_keys! {
     transaction_state_log_segment_bytes: i32 = "transaction.state.log.segment.bytes", Int "104857600", AtLeast(1), High ReadOnly, "The segment size of __transaction_state.";
     transaction_abort_timed_out_transaction_cleanup_interval_ms: i32 = "transaction.abort.timed.out.transaction.cleanup.interval.ms", Int "10000", AtLeast(1), Low ReadOnly, "How often transactions are looked over for what has timed out.";
     transaction_remove_expired_transaction_cleanup_interval_ms: i32 = "transaction.remove.expired.transaction.cleanup.interval.ms", Int "3600000", AtLeast(1), Low ReadOnly, "How often transactional ids are looked over for what has expired.";
+    transaction_partition_verification_enable: bool = "transaction.partition.verification.enable", Boolean "true", Any, Low ClusterWide, "Whether the coordinator is asked if a partition belongs to the transaction.";
     producer_id_expiration_ms: i32 = "producer.id.expiration.ms", Int "86400000", AtLeast(1), Low ClusterWide, "How long a partition remembers a producer that has stopped writing.";
     replication_quota_window_num: i32 = "replication.quota.window.num", Int "11", AtLeast(1), Low ReadOnly, "Windows over which the rates of replication throttles are taken.";
     replication_quota_window_size_seconds: i32 = "replication.quota.window.size.seconds", Int "1", AtLeast(1), Low ReadOnly, "How long such a window is.";

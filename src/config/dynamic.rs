@@ -64,6 +64,7 @@ const TAKES_EFFECT: &[&str] = &[
     "num.network.threads",
     "num.replica.fetchers",
     "producer.id.expiration.ms",
+    "transaction.partition.verification.enable",
     "unclean.leader.election.enable",
 ];
 

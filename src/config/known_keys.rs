@@ -95,7 +95,6 @@ pub(super) static KNOWN_KEYS: &[KeyDef] = known_keys! {
     "group.share.partition.max.record.locks", Int "200", Between(100, 10000), Medium ReadOnly, NotYet, "Records of one partition a share group may have locked.";
     "group.share.record.lock.duration.ms", Int "30000", Between(1000, 60000), Medium ReadOnly, NotYet, "How long a share group's record stays locked.";
     "group.share.session.timeout.ms", Int "45000", AtLeast(1), Medium ReadOnly, NotYet, "A share group's member silent for so long is out.";
-    "transaction.partition.verification.enable", Boolean "true", Any, Low ClusterWide, NotYet, "Whether the coordinator is asked if a partition belongs to the transaction.";
     "quota.window.num", Int "11", AtLeast(1), Low ReadOnly, NotYet, "Samples that client quotas keep.";
     "quota.window.size.seconds", Int "1", AtLeast(1), Low ReadOnly, NotYet, "How long such a sample is.";
     "controller.quota.window.num", Int "11", AtLeast(1), Low ReadOnly, NotYet, "Samples that the quota for topic changes keeps.";

@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::base::error::ErrorCode;
+use crate::base::ids::{ProducerEpoch, ProducerId};
 use crate::protocol::builder::{BatchBuilder, BatchSpec};
 use crate::protocol::compress::Codec;
 
@@ -18,8 +19,23 @@ pub struct BatchWriter {
 impl BatchWriter {
     /// A batch without records, at `timestamp` milliseconds since 1970.
     pub fn new(timestamp: i64, codec: Codec) -> Self {
-        let batch = BatchBuilder::new(BatchSpec { compression: codec.into(), ..BatchSpec::default() });
-        Self { batch, key: BytesMut::new(), value: BytesMut::new(), timestamp }
+        Self::of(timestamp, BatchSpec { compression: codec.into(), ..BatchSpec::default() })
+    }
+
+    /// The same as part of a producer's transaction. It bears no sequence number.
+    pub fn transactional(timestamp: i64, codec: Codec, producer: ProducerId, epoch: ProducerEpoch) -> Self {
+        let spec = BatchSpec {
+            compression: codec.into(),
+            producer_id: producer,
+            producer_epoch: epoch,
+            transactional: true,
+            ..BatchSpec::default()
+        };
+        Self::of(timestamp, spec)
+    }
+
+    fn of(timestamp: i64, spec: BatchSpec) -> Self {
+        Self { batch: BatchBuilder::new(spec), key: BytesMut::new(), value: BytesMut::new(), timestamp }
     }
 
     /// Appends a record whose key and value the two functions write.

@@ -20,7 +20,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::error::ErrorCode;
-use crate::base::ids::{LeaderEpoch, Offset, TopicPartition};
+use crate::base::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicPartition};
+use crate::log::verification::Verification;
 
 /// Whether the replicas that must have an append have it.
 pub enum Acked {
@@ -69,6 +70,34 @@ pub trait InternalLog: Send + Sync + 'static {
     /// # Errors
     /// `NotLeaderOrFollower` if this broker does not lead the partition at that epoch; whatever else the log says.
     fn append(&self, partition: &TopicPartition, batch: Bytes, options: AppendOptions) -> Result<Appended, ErrorCode>;
+
+    /// What the first record of the producer's transaction in the partition must have on its side (KIP-890): nothing where
+    /// transactions are not verified.
+    ///
+    /// # Errors
+    /// `NotLeaderOrFollower` if this broker does not lead the partition.
+    fn begin_verification(
+        &self,
+        _partition: &TopicPartition,
+        _producer: ProducerId,
+        _epoch: ProducerEpoch,
+    ) -> Result<Verification, ErrorCode> {
+        Ok(Verification::Off)
+    }
+
+    /// Appends a batch of a transaction, which has `verification` on its side.
+    ///
+    /// # Errors
+    /// As [`InternalLog::append`], and `InvalidTxnState` where the transaction is not the one that was verified.
+    fn append_transactional(
+        &self,
+        partition: &TopicPartition,
+        batch: Bytes,
+        options: AppendOptions,
+        _verification: Verification,
+    ) -> Result<Appended, ErrorCode> {
+        self.append(partition, batch, options)
+    }
 
     /// The log's start and end offsets, if this broker leads the partition.
     ///

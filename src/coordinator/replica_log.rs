@@ -7,9 +7,10 @@ use bytes::Bytes;
 
 use super::internal_log::{Acked, AppendOptions, Appended, InternalLog};
 use crate::base::error::ErrorCode;
-use crate::base::ids::{Offset, TopicPartition};
+use crate::base::ids::{Offset, ProducerEpoch, ProducerId, TopicPartition};
 use crate::log::partition_log::{PartitionLog, ReadUpTo};
-use crate::log::producer_state::Origin;
+use crate::log::producer_state::{Origin, Rules};
+use crate::log::verification::Verification;
 use crate::replica::manager::{Pending, ReplicaManager};
 
 /// The logs of internal topics, as the replica room has them.
@@ -39,9 +40,33 @@ impl InternalLog for ReplicaLog {
     }
 
     fn append(&self, tp: &TopicPartition, batch: Bytes, options: AppendOptions) -> Result<Appended, ErrorCode> {
+        self.append_transactional(tp, batch, options, Verification::Off)
+    }
+
+    fn begin_verification(
+        &self,
+        tp: &TopicPartition,
+        producer: ProducerId,
+        epoch: ProducerEpoch,
+    ) -> Result<Verification, ErrorCode> {
+        if !self.manager.verifies_transactions() {
+            return Ok(Verification::Off);
+        }
+        // Offset commits bear no sequence numbers.
+        self.manager.partition(&tp.topic, tp.partition)?.begin_verification(producer, epoch, -1)
+    }
+
+    fn append_transactional(
+        &self,
+        tp: &TopicPartition,
+        batch: Bytes,
+        options: AppendOptions,
+        verification: Verification,
+    ) -> Result<Appended, ErrorCode> {
         let partition = self.manager.partition(&tp.topic, tp.partition)?;
         let acks = options.required_acks;
-        let result = self.manager.append_to(&partition, batch, Origin::Coordinator, acks, options.leader_epoch);
+        let rules = Rules { origin: Origin::Coordinator, verification };
+        let result = self.manager.append_to(&partition, batch, rules, acks, options.leader_epoch);
         if !result.error.is_none() {
             return Err(result.error);
         }

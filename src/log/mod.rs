@@ -22,3 +22,4 @@ pub mod scan;
 pub mod segment;
 pub mod tail;
 pub mod txn_index;
+pub mod verification;

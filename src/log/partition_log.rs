@@ -103,9 +103,10 @@ impl Shared {
         self.segments.partition_point(|segment| segment.base_offset() <= offset).saturating_sub(1)
     }
 
+    /// Never below the log start: of a transaction that begins there the rest is what readers wait for.
     pub(super) fn last_stable_offset(&self) -> Offset {
         match self.open_transactions.first_unstable_offset() {
-            Some(first) if first < self.high_watermark => first,
+            Some(first) if first < self.high_watermark => first.max(self.log_start),
             _ => self.high_watermark,
         }
     }
@@ -340,3 +341,5 @@ mod damage_tests;
 mod history_tests;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod txn_tests;

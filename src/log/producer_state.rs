@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{Offset, ProducerEpoch, ProducerId};
 use crate::log::error::LogError;
+use crate::log::verification::{Verification, VerificationGuard, Verifications};
 use crate::protocol::batch::{BatchHeader, increment_sequence};
 use crate::protocol::records::Record;
 
@@ -163,12 +164,30 @@ pub struct Analysis {
     pub started: SmallVec<[(Offset, ProducerId); 1]>,
     /// Transactions that end.
     pub completed: SmallVec<[CompletedTxn; 1]>,
+    /// Producers that wrote into a transaction, or whose transaction ends: what was asked about them before is settled.
+    settled: SmallVec<[ProducerId; 1]>,
+}
+
+/// By which rules an append is checked.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Who appends.
+    pub origin: Origin,
+    /// What transactional records must have on their side.
+    pub verification: Verification,
+}
+
+impl From<Origin> for Rules {
+    fn from(origin: Origin) -> Self {
+        Self { origin, verification: Verification::Off }
+    }
 }
 
 /// The producers of one log.
 #[derive(Debug, Default)]
 pub struct ProducerStates {
     producers: HashMap<ProducerId, ProducerEntry>,
+    verifications: Verifications,
 }
 
 impl ProducerStates {
@@ -189,7 +208,42 @@ impl ProducerStates {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.producers = HashMap::new();
+        *self = Self::default();
+    }
+
+    /// Whether the producer has a transaction open in that epoch.
+    pub fn has_open_transaction(&self, producer: ProducerId, epoch: ProducerEpoch) -> bool {
+        let entry = self.producers.get(&producer).filter(|entry| entry.epoch == epoch);
+        entry.is_some_and(|entry| entry.current_txn_first_offset.is_some())
+    }
+
+    /// The guard under which the coordinator is to be asked whether the producer may begin a transaction here; `None` if
+    /// one is open, so that there is nothing to ask.
+    pub fn begin_verification(
+        &mut self,
+        producer: ProducerId,
+        epoch: ProducerEpoch,
+        sequence: i32,
+        now_ms: i64,
+    ) -> Option<VerificationGuard> {
+        let is_open = self.has_open_transaction(producer, epoch);
+        (!is_open).then(|| self.verifications.begin(producer, epoch, sequence, now_ms))
+    }
+
+    /// Refuses what would begin a transaction that nobody has vouched for.
+    fn check_verified(&self, header: &BatchHeader, verification: Verification) -> Result<(), LogError> {
+        let vouched_for = match verification {
+            Verification::Off => true,
+            Verification::Open => false,
+            Verification::Guarded(guard) => self.verifications.holds(header.producer_id, guard),
+        };
+        if vouched_for || self.has_open_transaction(header.producer_id, header.producer_epoch) {
+            return Ok(());
+        }
+        Err(LogError::refused(
+            ErrorCode::InvalidTxnState,
+            format!("the records of producer {} belong to no transaction that is open", header.producer_id),
+        ))
     }
 
     /// Forgets producers without an open transaction that have not written for `expiration_ms`.
@@ -200,6 +254,7 @@ impl ProducerStates {
         if self.producers.is_empty() {
             self.producers = HashMap::new();
         }
+        self.verifications.remove_expired(now_ms, expiration_ms);
     }
 
     /// Checks one batch that would be written at its base offset and notes in `analysis` what it changes. `records` is
@@ -211,18 +266,25 @@ impl ProducerStates {
         &self,
         header: &BatchHeader,
         records: &[u8],
-        origin: Origin,
+        rules: impl Into<Rules>,
         analysis: &mut Analysis,
     ) -> Result<(), LogError> {
         if !header.has_producer_id() {
             return Ok(());
         }
+        let Rules { origin, verification } = rules.into();
         let known = self.producers.get(&header.producer_id);
         if origin == Origin::Client
             && let Some(duplicate) = known.and_then(|entry| entry.duplicate_of(header))
         {
             analysis.duplicate = Some(duplicate);
             return Ok(());
+        }
+        if header.is_transactional() {
+            if !header.is_control() && origin != Origin::Replication {
+                self.check_verified(header, verification)?;
+            }
+            analysis.settled.push(header.producer_id);
         }
         let at = match analysis.updates.iter().position(|(id, _)| *id == header.producer_id) {
             Some(at) => at,
@@ -237,14 +299,34 @@ impl ProducerStates {
                 analysis.completed.extend(end_transaction(&mut entry, header, marker, origin)?);
             }
         } else {
-            analysis.started.extend(append_data(&mut entry, known, header, origin)?);
+            check_epoch(&entry, header, origin)?;
+            if origin == Origin::Client {
+                self.check_lowest_sequence(header)?;
+                check_sequence(&entry, known, header)?;
+            }
+            analysis.started.extend(append_data(&mut entry, header)?);
         }
         analysis.updates[at].1 = entry;
         Ok(())
     }
 
+    /// Refuses what comes before the first records of a transaction that is about to begin: those are still on their way.
+    fn check_lowest_sequence(&self, header: &BatchHeader) -> Result<(), LogError> {
+        match self.verifications.lowest_sequence(header.producer_id) {
+            Some(lowest) if header.base_sequence > lowest => Err(LogError::refused(
+                ErrorCode::OutOfOrderSequenceNumber,
+                format!(
+                    "producer {} sends sequence {} before {lowest}, with which its transaction begins",
+                    header.producer_id, header.base_sequence
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes over the producers of an append that was written.
     pub fn apply(&mut self, analysis: &mut Analysis) {
+        analysis.settled.drain(..).for_each(|id| self.verifications.end(id));
         for (id, entry) in analysis.updates.drain(..) {
             self.producers.insert(id, entry);
         }
@@ -291,16 +373,7 @@ fn check_sequence(entry: &ProducerEntry, known: Option<&ProducerEntry>, header: 
     Ok(())
 }
 
-fn append_data(
-    entry: &mut ProducerEntry,
-    known: Option<&ProducerEntry>,
-    header: &BatchHeader,
-    origin: Origin,
-) -> Result<Option<(Offset, ProducerId)>, LogError> {
-    check_epoch(entry, header, origin)?;
-    if origin == Origin::Client {
-        check_sequence(entry, known, header)?;
-    }
+fn append_data(entry: &mut ProducerEntry, header: &BatchHeader) -> Result<Option<(Offset, ProducerId)>, LogError> {
     entry.advance_epoch(header.producer_epoch);
     entry.add_batch(BatchMetadata {
         last_sequence: header.last_sequence(),
@@ -480,6 +553,51 @@ mod tests {
         let old = EndTxnMarker { commit: true, coordinator_epoch: 2 };
         let fenced = end_transaction(&mut entry, &header(0, -1, 12, 1, true), old, Origin::Coordinator);
         assert_eq!(fenced.unwrap_err().code(), ErrorCode::TransactionCoordinatorFenced);
+    }
+
+    #[test]
+    fn a_transaction_begins_only_where_somebody_vouches_for_it() {
+        let mut states = ProducerStates::default();
+        let write = |states: &mut ProducerStates, sequence, verification| {
+            let (mut analysis, rules) = (Analysis::default(), Rules { origin: Origin::Client, verification });
+            let header = header(0, sequence, i64::from(sequence), 1, true);
+            states.analyze(&header, &[], rules, &mut analysis).map_err(|error| error.code())?;
+            states.apply(&mut analysis);
+            Ok(())
+        };
+        let (id, epoch) = (ProducerId(7), ProducerEpoch(0));
+        assert_eq!(write(&mut states, 0, Verification::Open), Err(ErrorCode::InvalidTxnState));
+        let guard = states.begin_verification(id, epoch, 0, 1).expect("no transaction is open");
+        assert_eq!(write(&mut states, 1, Verification::Guarded(guard)), Err(ErrorCode::OutOfOrderSequenceNumber));
+        assert_eq!(write(&mut states, 0, Verification::Guarded(guard)), Ok(()));
+        assert_eq!(states.begin_verification(id, epoch, 1, 2), None, "it is open now");
+        assert_eq!(write(&mut states, 1, Verification::Open), Ok(()));
+        assert!(states.begin_verification(id, ProducerEpoch(1), 0, 2).is_some(), "but not in another epoch");
+
+        let key = |commit| [vec![0, 0, 0, commit], vec![0, 0, 0, 0, 0, 3]];
+        let mut marker = Vec::new();
+        let [key, value] = key(1);
+        let record = crate::protocol::records::Record {
+            attributes: 0,
+            timestamp_delta: 0,
+            offset_delta: 0,
+            key: Some(&key),
+            value: Some(&value),
+            headers: crate::protocol::records::Headers::default(),
+        };
+        record.write(&mut marker);
+        let (mut analysis, mut end) = (Analysis::default(), header(0, -1, 2, 1, true));
+        end.attributes |= 0x20;
+        states.analyze(&end, &marker, Origin::Coordinator, &mut analysis).unwrap();
+        states.apply(&mut analysis);
+        assert_eq!(write(&mut states, 2, Verification::Guarded(guard)), Err(ErrorCode::InvalidTxnState));
+        let before_marker = states.begin_verification(id, epoch, 2, 3).expect("it has ended");
+        let (mut analysis, mut end) = (Analysis::default(), header(0, -1, 3, 1, true));
+        end.attributes |= 0x20;
+        states.analyze(&end, &marker, Origin::Coordinator, &mut analysis).unwrap();
+        states.apply(&mut analysis);
+        let late = write(&mut states, 2, Verification::Guarded(before_marker));
+        assert_eq!(late, Err(ErrorCode::InvalidTxnState), "a marker came between question and append");
     }
 
     #[test]

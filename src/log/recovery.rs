@@ -195,6 +195,7 @@ impl Loading<'_> {
         self.epochs.truncate_from_start(log_start);
         self.writer.roll_jitter_ms = super::partition_log::jitter(&self.params.config);
         self.remove_stray_snapshots();
+        self.open.remove_replicated(log_start);
         let shared = Shared {
             segments: self.segments,
             log_start,

@@ -229,6 +229,11 @@ impl Leadership {
         }
     }
 
+    /// Where a follower's log starts, as its last fetch told.
+    pub fn follower_log_start(&self, broker: BrokerId) -> Option<Offset> {
+        self.followers.iter().find(|f| f.broker == broker).map(|f| f.log_start_offset)
+    }
+
     /// The high watermark that the replicas allow: the smallest log end of the leader, the followers in sync or about to
     /// be, and those that have caught up and only wait to be taken into the ISR (`Partition.maybeIncrementLeaderHW`).
     pub fn high_watermark(&self, log_end: Offset, now: i64, max_lag_ms: i64, eligible: &dyn IsrEligibility) -> Offset {

@@ -18,12 +18,15 @@ use super::lease::Lease;
 use super::throttle::ReplicationThrottle;
 use crate::base::clock::Clock;
 use crate::base::error::ErrorCode;
-use crate::base::ids::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition};
+use crate::base::ids::{
+    BrokerEpoch, BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId, TopicPartition,
+};
 use crate::base::purgatory::{Event, WaitList, Watched};
 use crate::log::disk::Disk;
 use crate::log::error::LogError;
 use crate::log::partition_log::{AppendError, AppendInfo, LogRead, PartitionLog, ReadUpTo};
-use crate::log::producer_state::Origin;
+use crate::log::producer_state::Rules;
+use crate::log::verification::Verification;
 
 /// How a fetch reads, for all its partitions.
 #[derive(Debug, Clone, Copy)]
@@ -100,6 +103,7 @@ impl State {
     }
 }
 
+mod deletion;
 mod follower;
 mod isr;
 
@@ -293,12 +297,28 @@ impl Partition {
         log
     }
 
+    /// What an append of the producer's transactional records must have on its side, before the coordinator is asked
+    /// whether it knows of the transaction: a guard, or nothing new where one is open.
+    ///
+    /// # Errors
+    /// If this broker does not lead.
+    pub fn begin_verification(
+        &self,
+        producer: ProducerId,
+        epoch: ProducerEpoch,
+        sequence: i32,
+    ) -> Result<Verification, ErrorCode> {
+        let state = self.state.read();
+        let guard = state.leader_log()?.begin_verification(producer, epoch, sequence, self.now_ms());
+        Ok(guard.map_or(Verification::Open, Verification::Guarded))
+    }
+
     /// Appends as leader. `expected_epoch` other than -1 must be the current one: coordinators write only under the
     /// epoch they were loaded for. `required_acks` of -1 asks for `min.insync.replicas`.
     pub fn append_records_to_leader(
         &self,
         records: Bytes,
-        origin: Origin,
+        rules: impl Into<Rules>,
         required_acks: i16,
         expected_epoch: LeaderEpoch,
         now_ms: i64,
@@ -309,7 +329,7 @@ impl Partition {
             refused(code)
         })?;
         let info = log
-            .append_as_leader(records, state.leadership.leader_epoch, origin, now_ms)
+            .append_as_leader(records, state.leadership.leader_epoch, rules, now_ms)
             .map_err(|error| self.refused_alike(error, now_ms))?;
         let advanced = self.advance_high_watermark(&state.leadership, log, now_ms);
         let committed = log.high_watermark() > info.last_offset;
@@ -425,6 +445,7 @@ impl Partition {
         let mut state = self.state.write();
         let log = Arc::clone(state.leader_log()?);
         let (offset, start, end) = (target.fetch_offset, target.log_start_offset, log.log_end_offset());
+        let start_rose = state.leadership.follower_log_start(broker) != Some(start);
         if !state.leadership.update_follower_fetch_state(broker, epoch, offset, start, end, now_ms) {
             // The assignment of the sender may be newer than ours: then it should ask again (`followerReplicaOrThrow`).
             let knows_epoch = target.current_leader_epoch != LeaderEpoch::NONE;
@@ -452,6 +473,9 @@ impl Partition {
             // How many bytes came is not known here: whoever waits looks.
             let offsets = log.high_watermark().since(before);
             self.waiters.wake(Event::HIGH_WATERMARK, offsets.max(1).saturating_mul(i64::from(i32::MAX)));
+        }
+        if start_rose {
+            self.waiters.wake(Event::LOG_START, 1);
         }
         Ok(proposal)
     }

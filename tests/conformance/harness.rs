@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use barnabas::api::{Context, Dispatcher};
 use barnabas::base::clock::{Clock, SystemClock};
+use barnabas::base::error::ErrorCode;
 use barnabas::base::ids::{BrokerEpoch, BrokerId, ProducerEpoch, ProducerId, TopicPartition};
 use barnabas::config::broker::BrokerConfig;
 use barnabas::controller::{self, BrokerChannel, ControlRequest, ControlResponse, ControllerConfig};
@@ -18,6 +19,7 @@ use barnabas::coordinator::txn::config::TxnConfig;
 use barnabas::coordinator::txn::coordinator::{Surroundings, TxnCoordinator};
 use barnabas::coordinator::txn::markers::{MarkerChannel, Route};
 use barnabas::coordinator::txn::producer_ids::{BlockFuture, BlockSource, ProducerIds};
+use barnabas::coordinator::txn::verifier::{Answer, TransactionCoordinators, TxnVerifier};
 use barnabas::log::manager::{LogManager, ManagerOptions};
 use barnabas::network::{ConnectionInfo, Dispatch, Outcome};
 use barnabas::protocol::builder::{BatchBuilder, BatchSpec};
@@ -32,6 +34,9 @@ use barnabas::zk::memory::MemoryZk;
 use barnabas::zk::znodes::broker_ids::LiveBroker;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
+use kafka_protocol::messages::add_partitions_to_txn_response::{
+    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResult, AddPartitionsToTxnTopicResult,
+};
 use kafka_protocol::messages::leader_and_isr_request::{LeaderAndIsrPartitionState, LeaderAndIsrTopicState};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::update_metadata_request::{
@@ -41,10 +46,11 @@ use kafka_protocol::messages::write_txn_markers_response::{
     WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
 };
 use kafka_protocol::messages::{
-    BrokerId as Wire, LeaderAndIsrRequest, ProduceRequest, ProduceResponse, TopicName, UpdateMetadataRequest,
-    WriteTxnMarkersRequest, WriteTxnMarkersResponse,
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, BrokerId as Wire, LeaderAndIsrRequest, ProduceRequest,
+    ProduceResponse, TopicName, UpdateMetadataRequest, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 /// The broker's id.
@@ -100,15 +106,71 @@ impl MarkerChannel for Markers {
             WritableTxnMarkerResult::default().with_producer_id(marker.producer_id).with_topics(topics.collect())
         });
         let response = WriteTxnMarkersResponse::default().with_markers(results.collect());
-        self.sent.lock().expect("nobody panics").push(request);
+        self.sent.lock().push(request);
         Box::pin(std::future::ready(Ok(response)))
     }
+}
+
+/// A coordinator of transactions that says what the test wants, and remembers what it was asked.
+#[derive(Default)]
+pub struct FakeCoordinator {
+    pub answer: Mutex<CoordinatorAnswer>,
+    pub asked: Mutex<Vec<(i32, AddPartitionsToTxnRequest)>>,
+}
+
+/// What a [`FakeCoordinator`] says.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum CoordinatorAnswer {
+    /// This of every partition.
+    Each(ErrorCode),
+    /// This of the whole request.
+    Whole(ErrorCode),
+    /// That it knows no such request.
+    #[default]
+    Unsupported,
+    /// Nothing.
+    Lost,
+}
+
+impl TransactionCoordinators for FakeCoordinator {
+    fn ask(&self, broker: BrokerId, request: AddPartitionsToTxnRequest) -> BoxFuture<'_, Answer> {
+        self.asked.lock().push((broker.get(), request.clone()));
+        let answer = match *self.answer.lock() {
+            CoordinatorAnswer::Unsupported => Answer::Unsupported,
+            CoordinatorAnswer::Lost => Answer::Lost("nobody is there".to_owned()),
+            CoordinatorAnswer::Whole(error) => {
+                Answer::Answered(AddPartitionsToTxnResponse::default().with_error_code(error.code()))
+            }
+            CoordinatorAnswer::Each(error) => Answer::Answered(verdict(&request, error)),
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+fn verdict(request: &AddPartitionsToTxnRequest, error: ErrorCode) -> AddPartitionsToTxnResponse {
+    let transactions = request.transactions.iter().map(|transaction| {
+        let topics = transaction.topics.iter().map(|topic| {
+            let rows = topic.partitions.iter().map(|&index| {
+                AddPartitionsToTxnPartitionResult::default()
+                    .with_partition_index(index)
+                    .with_partition_error_code(error.code())
+            });
+            AddPartitionsToTxnTopicResult::default()
+                .with_name(topic.name.clone())
+                .with_results_by_partition(rows.collect())
+        });
+        AddPartitionsToTxnResult::default()
+            .with_transactional_id(transaction.transactional_id.clone())
+            .with_topic_results(topics.collect())
+    });
+    AddPartitionsToTxnResponse::default().with_results_by_transaction(transactions.collect())
 }
 
 /// The broker.
 pub struct Broker {
     pub markers: Arc<Markers>,
     pub context: Arc<Context>,
+    pub coordinator: Arc<FakeCoordinator>,
     dispatcher: Dispatcher,
     connection: Arc<ConnectionInfo>,
     _registered: barnabas::base::watch::Sender<Option<BrokerEpoch>>,
@@ -168,8 +230,10 @@ impl Broker {
         let (controller, _) =
             controller::start(controller_config(), zk.clone(), epoch, Arc::new(Nobody), clock.clone());
         let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).expect("a count");
+        let coordinator = Arc::new(FakeCoordinator::default());
         let context = Arc::new(Context {
             broker_id: BrokerId(ME),
+            txn_verifier: TxnVerifier::new(manager.metadata().clone(), coordinator.clone()),
             cluster_id: "a-cluster".to_owned(),
             config,
             zk,
@@ -192,6 +256,7 @@ impl Broker {
             markers,
             dispatcher: Dispatcher::new(context.clone()),
             context,
+            coordinator,
             connection,
             _registered: registered,
             _dir: dir,

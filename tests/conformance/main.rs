@@ -5,6 +5,7 @@
 mod harness;
 
 mod configs;
+mod delete_records;
 mod fetch;
 mod groups;
 mod hostile;
@@ -15,5 +16,6 @@ mod produce;
 mod records;
 mod replication;
 mod sweep;
+mod transactional;
 mod transactions;
 mod versions;

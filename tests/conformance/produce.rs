@@ -71,7 +71,7 @@ async fn errors_are_exact() {
     let zstd = batch_of(1, BatchSpec { compression: Codec::Zstd.into(), ..BatchSpec::default() });
     assert_eq!(error(6, "a", 0, 1, zstd).await, ErrorCode::UnsupportedCompressionType);
     let transactional = batch_of(1, BatchSpec { transactional: true, ..BatchSpec::default() });
-    assert_eq!(error(9, "a", 0, 1, transactional).await, ErrorCode::InvalidTxnState);
+    assert_eq!(error(9, "a", 0, 1, transactional).await, ErrorCode::TransactionalIdAuthorizationFailed);
 }
 
 #[tokio::test]

@@ -9,13 +9,14 @@ use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AllocateProducerIdsRequest, AlterConfigsRequest,
     AlterPartitionReassignmentsRequest, AlterPartitionRequest, AlterReplicaLogDirsRequest, ApiVersionsRequest,
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ControlledShutdownRequest, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, DescribeLogDirsRequest, DescribeTransactionsRequest, ElectLeadersRequest, EndTxnRequest,
-    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-    JoinGroupRequest, LeaderAndIsrRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
-    ListPartitionReassignmentsRequest, ListTransactionsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, StopReplicaRequest,
-    SyncGroupRequest, UpdateMetadataRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
+    DescribeTransactionsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaderAndIsrRequest,
+    LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest,
+    ListTransactionsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, StopReplicaRequest, SyncGroupRequest, TxnOffsetCommitRequest,
+    UpdateMetadataRequest, WriteTxnMarkersRequest,
 };
 use kafka_protocol::protocol::Request;
 
@@ -47,6 +48,7 @@ async fn every_version_of_every_key_is_answered() {
         CreatePartitionsRequest, DeleteGroupsRequest, OffsetDeleteRequest, DescribeClusterRequest,
     ConsumerGroupHeartbeatRequest, ConsumerGroupDescribeRequest, DescribeLogDirsRequest, AlterPartitionRequest, ControlledShutdownRequest, ElectLeadersRequest, AlterPartitionReassignmentsRequest, ListPartitionReassignmentsRequest, AllocateProducerIdsRequest, AlterConfigsRequest, IncrementalAlterConfigsRequest, OffsetForLeaderEpochRequest, AlterReplicaLogDirsRequest,
         AddPartitionsToTxnRequest, AddOffsetsToTxnRequest, EndTxnRequest, DescribeTransactionsRequest, ListTransactionsRequest,
+    DeleteRecordsRequest, WriteTxnMarkersRequest, TxnOffsetCommitRequest, DescribeProducersRequest,
     );
     let api = find(ProduceRequest::KEY).expect("served");
     for version in api.min_version..=api.max_version {

@@ -17,4 +17,5 @@ mod scripts;
 mod session;
 mod side_by_side;
 mod tools;
+mod transactions;
 mod written_formats;

@@ -35,6 +35,7 @@ const SCRIPTS: &[(&str, &str)] = &[
          --shift-by --state --timeout --to-current --to-datetime --to-earliest --to-latest --to-offset --topic --type \
          --verbose",
     ),
+    ("kafka-delete-records", "--bootstrap-server --command-config --offset-json-file"),
     (
         "kafka-leader-election",
         "--admin.config --all-topic-partitions --bootstrap-server --election-type --partition --path-to-json-file \
@@ -58,6 +59,7 @@ const SCRIPTS: &[(&str, &str)] = &[
          --topics-with-overrides --unavailable-partitions --under-min-isr-partitions --under-replicated-partitions \
          --zookeeper",
     ),
+    ("kafka-transactions", "--bootstrap-server --command-config"),
     ("quickstart", "--stop"),
     ("zookeeper-server-start", "-daemon"),
     ("zookeeper-server-stop", ""),

@@ -20,6 +20,7 @@ use barnabas::coordinator::replica_log::ReplicaLog;
 use barnabas::coordinator::txn::config::TxnConfig;
 use barnabas::coordinator::txn::coordinator::{Surroundings, TxnCoordinator};
 use barnabas::coordinator::txn::producer_ids::{ProducerIds, ZkBlocks};
+use barnabas::coordinator::txn::verifier::{Answer, TransactionCoordinators, TxnVerifier};
 use barnabas::log::manager::{LogManager, ManagerOptions};
 use barnabas::network::{ConnectionInfo, Dispatch, Outcome};
 use barnabas::protocol::frame::{self, RequestHeader};
@@ -33,7 +34,10 @@ use barnabas::zk::session::{Registration, create_persistent_paths, get_or_create
 use barnabas::zk::session_file::SessionFile;
 use barnabas::zk::znodes::broker_ids::{self, BrokerInfo, Endpoint};
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::{BrokerId as WireBroker, ControlledShutdownRequest, LeaderAndIsrRequest};
+use futures::future::BoxFuture;
+use kafka_protocol::messages::{
+    AddPartitionsToTxnRequest, BrokerId as WireBroker, ControlledShutdownRequest, LeaderAndIsrRequest,
+};
 use kafka_protocol::protocol::Request;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -48,6 +52,15 @@ use crate::zookeeper::SESSION_TIMEOUT;
 /// How often flushes are looked for and checkpoints written, in ms.
 const CHORES: u64 = 250;
 const CONTROLLED_SHUTDOWN: i16 = 3;
+
+/// No history has transactions.
+struct NoCoordinators;
+
+impl TransactionCoordinators for NoCoordinators {
+    fn ask(&self, _broker: BrokerId, _request: AddPartitionsToTxnRequest) -> BoxFuture<'_, Answer> {
+        Box::pin(std::future::ready(Answer::Unsupported))
+    }
+}
 
 /// What the checker sees of a running broker.
 pub struct View {
@@ -183,6 +196,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<()> {
     );
     let context = Arc::new(Context {
         broker_id: me,
+        txn_verifier: TxnVerifier::new(Arc::clone(manager.metadata()), Arc::new(NoCoordinators)),
         cluster_id,
         fetch_sessions: FetchSessions::new(100),
         config,

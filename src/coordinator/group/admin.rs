@@ -178,6 +178,8 @@ impl GroupCoordinator {
                 .filter(|((topic, partition), code)| code.is_none() && entry.offsets.get(topic, *partition).is_some());
             let doomed: Vec<(Arc<str>, i32)> = held.map(|(&(topic, partition), _)| (topic.into(), partition)).collect();
             self.remove_offsets(&cell, entry, &doomed)?;
+            let deleted = partitions.iter().zip(&codes).filter(|(_, code)| code.is_none());
+            deleted.for_each(|((topic, partition), _)| entry.offsets.forget_pending(topic, *partition));
             Ok(codes)
         })
     }
@@ -194,6 +196,7 @@ impl GroupCoordinator {
         let partitions = partitions.to_vec();
         self.runtime.spawn_blocking(move || {
             me.clean_up("of deleted topics", |entry| {
+                partitions.iter().for_each(|tp| entry.offsets.forget_pending(&tp.topic, tp.partition));
                 let held = partitions.iter().filter(|tp| entry.offsets.get(&tp.topic, tp.partition).is_some());
                 held.map(|tp| (Arc::clone(&tp.topic), tp.partition)).collect()
             });
@@ -201,7 +204,7 @@ impl GroupCoordinator {
     }
 
     /// Removes the offsets that `doomed` names, group by group, and every empty group that has none.
-    fn clean_up(&self, what: &str, doomed: impl Fn(&Entry) -> Vec<(Arc<str>, i32)>) {
+    fn clean_up(&self, what: &str, doomed: impl Fn(&mut Entry) -> Vec<(Arc<str>, i32)>) {
         let (mut offsets, mut groups) = (0, 0);
         for owned in self.owned_partitions() {
             for cell in owned.cells() {

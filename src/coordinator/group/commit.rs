@@ -54,17 +54,7 @@ impl GroupCoordinator {
             Ok(cell) => cell,
             Err(error) => return vec![error; count],
         };
-        let max = usize::try_from(self.config.offset_metadata_max_bytes).unwrap_or(0);
-        let mut codes = vec![ErrorCode::None; count];
-        let mut index = 0;
-        request.entries.retain(|entry| {
-            let fits = metadata_fits(&entry.committed.metadata, max);
-            if !fits {
-                codes[index] = ErrorCode::OffsetMetadataTooLarge;
-            }
-            index += 1;
-            fits
-        });
+        let mut codes = self.drop_too_large(&mut request.entries);
         let outcome = match self.begin_commit(&cell, request) {
             Begun::Refused(code) => return vec![code; count],
             Begun::Done(code) => code,
@@ -72,6 +62,22 @@ impl GroupCoordinator {
             Begun::Waits(answer) => answer.await.unwrap_or(ErrorCode::NotCoordinator),
         };
         codes.iter_mut().filter(|code| code.is_none()).for_each(|code| *code = outcome);
+        codes
+    }
+
+    /// Takes out what has too long a note. One code for each entry that there was.
+    pub(super) fn drop_too_large(&self, entries: &mut Vec<CommitEntry<'_>>) -> Vec<ErrorCode> {
+        let max = usize::try_from(self.config.offset_metadata_max_bytes).unwrap_or(0);
+        let mut codes = vec![ErrorCode::None; entries.len()];
+        let mut index = 0;
+        entries.retain(|entry| {
+            let fits = metadata_fits(&entry.committed.metadata, max);
+            if !fits {
+                codes[index] = ErrorCode::OffsetMetadataTooLarge;
+            }
+            index += 1;
+            fits
+        });
         codes
     }
 
@@ -134,25 +140,26 @@ impl GroupCoordinator {
                 (self.topic_name(&entry.offsets, committed.topic), committed.partition, committed.committed)
             })
             .collect();
-        entry.offsets.begin_unacked();
+        entry.offsets.begin_unacked(owned.iter().map(|(topic, partition, _)| (topic, *partition)));
         let (cell, (sender, answer)) = (Arc::clone(cell), oneshot::channel());
         // In a task of its own: the commit must not be lost from memory because the client hung up.
         self.runtime.spawn(async move {
             let result = acked.await;
             me.touch(&cell, |entry, _| {
+                entry.offsets.end_unacked(owned.iter().map(|(topic, partition, _)| (topic, *partition)));
                 if result.is_ok() && entry.group.state() != GroupState::Dead {
                     for ((topic, partition, committed), record_offset) in owned.into_iter().zip(base..) {
                         entry.offsets.apply(&topic, partition, committed, record_offset);
                     }
                 }
-                entry.offsets.end_unacked();
+                entry.offsets.forget_deletions();
             });
             let _ = sender.send(result.map_or_else(commit_error, |()| ErrorCode::None));
         });
         Begun::Waits(answer)
     }
 
-    fn topic_name(&self, offsets: &GroupOffsets, topic: &str) -> Arc<str> {
+    pub(super) fn topic_name(&self, offsets: &GroupOffsets, topic: &str) -> Arc<str> {
         offsets.topic_name(topic).cloned().unwrap_or_else(|| self.intern(topic))
     }
 
@@ -179,8 +186,10 @@ fn metadata_fits(metadata: &str, max: usize) -> bool {
 }
 
 /// What a client is told when its offsets could not be stored (`GroupMetadataManager.storeOffsets`).
-fn commit_error(error: ErrorCode) -> ErrorCode {
+pub(super) fn commit_error(error: ErrorCode) -> ErrorCode {
     match error {
+        // Of a transaction that could not be verified; older clients know how to try this one again.
+        ErrorCode::NetworkException => ErrorCode::CoordinatorLoadInProgress,
         ErrorCode::UnknownTopicOrPartition | ErrorCode::NotEnoughReplicas | ErrorCode::NotEnoughReplicasAfterAppend => {
             ErrorCode::CoordinatorNotAvailable
         }

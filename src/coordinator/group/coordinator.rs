@@ -24,6 +24,7 @@ use super::offsets::GroupOffsets;
 use super::state::Group;
 use super::sync::SyncRequest;
 use super::timers::Timers;
+use super::txn_commit::{OpenTransactions, open_transactions};
 use crate::base::clock::Clock;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, TopicPartition};
@@ -90,18 +91,21 @@ pub(super) struct OwnedPartition {
     pub(super) home: Arc<Home>,
     /// `None` once the partition was given up, so that no group comes into being in it any more.
     groups: RwLock<Option<HashMap<Arc<str>, Arc<Cell>>>>,
+    /// Locked with a group's lock held or none.
+    pub(super) transactions: Mutex<OpenTransactions>,
 }
 
 impl OwnedPartition {
     pub(super) fn new(home: Arc<Home>, groups: HashMap<Arc<str>, Arc<Cell>>) -> Self {
-        Self { home, groups: RwLock::new(Some(groups)) }
+        let transactions = Mutex::new(open_transactions(groups.iter()));
+        Self { home, groups: RwLock::new(Some(groups)), transactions }
     }
 
     pub(super) fn get(&self, group_id: &str) -> Option<Arc<Cell>> {
         self.groups.read().as_ref()?.get(group_id).cloned()
     }
 
-    fn get_or_create(&self, group_id: &str) -> Result<Arc<Cell>, ErrorCode> {
+    pub(super) fn get_or_create(&self, group_id: &str) -> Result<Arc<Cell>, ErrorCode> {
         if let Some(cell) = self.get(group_id) {
             return Ok(cell);
         }
@@ -260,7 +264,7 @@ impl GroupCoordinator {
     }
 
     /// The same for what takes a real group: its id may not be empty.
-    fn owner_of_named(&self, group_id: &str) -> Result<Arc<OwnedPartition>, ErrorCode> {
+    pub(super) fn owner_of_named(&self, group_id: &str) -> Result<Arc<OwnedPartition>, ErrorCode> {
         if group_id.is_empty() { Err(ErrorCode::InvalidGroupId) } else { self.owner(group_id) }
     }
 

@@ -9,7 +9,7 @@ use tracing::{debug, error, info, warn};
 use super::coordinator::{Cell, GroupCoordinator, Home, OwnedPartition, Slot};
 use super::replay::Replay;
 use crate::base::error::ErrorCode;
-use crate::base::ids::{LeaderEpoch, TopicPartition};
+use crate::base::ids::{LeaderEpoch, ProducerId, TopicPartition};
 use crate::base::topic_names::GROUP_METADATA_TOPIC;
 
 /// How long to wait before reading a partition again that could not be read.
@@ -24,6 +24,14 @@ const REPORT: Duration = Duration::from_secs(5);
 pub(super) struct Loaders {
     queue: VecDeque<(i32, LeaderEpoch)>,
     running: usize,
+    /// Transactions that ended in partitions while these were being read, and whether they were committed.
+    completed: HashMap<i32, Vec<(ProducerId, bool)>>,
+}
+
+impl Loaders {
+    pub(super) fn note_completed(&mut self, partition: i32, producer: ProducerId, commit: bool) {
+        self.completed.entry(partition).or_default().push((producer, commit));
+    }
 }
 
 impl GroupCoordinator {
@@ -35,6 +43,8 @@ impl GroupCoordinator {
             if slots.get(&partition).is_some_and(|slot| slot.epoch() >= epoch) {
                 return;
             }
+            // Whatever ended before is in the log by now.
+            self.loaders.lock().completed.remove(&partition);
             slots.insert(partition, Slot::Loading(epoch))
         };
         if let Some(Slot::Owned(owned)) = former {
@@ -158,7 +168,7 @@ impl GroupCoordinator {
         }
         let (partition, count) = (home.tp.partition, groups.len());
         let owned = Arc::new(OwnedPartition::new(Arc::clone(home), groups));
-        {
+        let completed = {
             let mut slots = self.slots.write();
             match slots.get(&partition) {
                 Some(Slot::Loading(at)) if *at == home.epoch => {
@@ -166,7 +176,9 @@ impl GroupCoordinator {
                 }
                 _ => return,
             }
-        }
+            self.loaders.lock().completed.remove(&partition).unwrap_or_default()
+        };
+        completed.into_iter().for_each(|(producer, commit)| self.complete(&owned, producer, commit));
         for cell in owned.cells() {
             self.update(&cell, |entry, cx| entry.group.on_loaded(cx));
         }

@@ -18,6 +18,7 @@ pub mod records;
 pub mod replay;
 pub mod state;
 pub mod sync;
+pub mod txn_commit;
 
 mod leave;
 mod loading;

@@ -26,13 +26,13 @@ pub struct CommittedOffset {
 
 /// A committed offset and where its record stands in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Held {
+pub(super) struct Held {
     committed: CommittedOffset,
     record_offset: i64,
 }
 
 /// The offsets that one transaction has committed, until it ends.
-type PendingTxn = HashMap<(Arc<str>, i32), Held>;
+pub(super) type PendingTxn = HashMap<(Arc<str>, i32), Held>;
 
 /// A group's offsets, by topic and partition.
 #[derive(Debug, Default, Clone)]
@@ -41,10 +41,12 @@ pub struct GroupOffsets {
     count: usize,
     /// Commits that are in the log and not yet acknowledged.
     unacked: usize,
+    /// How many of them there are for each partition.
+    unacked_partitions: HashMap<(Arc<str>, i32), u32>,
     /// Where the tombstones stand of what was deleted while commits were under way.
     deleted: HashMap<(Arc<str>, i32), i64>,
     /// By producer id.
-    transactions: HashMap<i64, PendingTxn>,
+    pub(super) transactions: HashMap<i64, PendingTxn>,
 }
 
 impl GroupOffsets {
@@ -114,14 +116,29 @@ impl GroupOffsets {
         removed
     }
 
-    /// A commit is in the log and waits for its acknowledgement.
-    pub fn begin_unacked(&mut self) {
+    /// A commit for these partitions is in the log and waits for its acknowledgement.
+    pub fn begin_unacked<'a>(&mut self, partitions: impl Iterator<Item = (&'a Arc<str>, i32)>) {
         self.unacked += 1;
+        for (topic, partition) in partitions {
+            *self.unacked_partitions.entry((Arc::clone(topic), partition)).or_default() += 1;
+        }
     }
 
-    /// That acknowledgement came, or will not come.
-    pub fn end_unacked(&mut self) {
+    /// That acknowledgement came, or will not come. Once the offsets are held, if they are,
+    /// [`GroupOffsets::forget_deletions`].
+    pub fn end_unacked<'a>(&mut self, partitions: impl Iterator<Item = (&'a Arc<str>, i32)>) {
         self.unacked = self.unacked.saturating_sub(1);
+        for (topic, partition) in partitions {
+            let key = (Arc::clone(topic), partition);
+            match self.unacked_partitions.get_mut(&key) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(self.unacked_partitions.remove(&key)),
+            }
+        }
+    }
+
+    /// Deletions are remembered only while commits are under way.
+    pub fn forget_deletions(&mut self) {
         if self.unacked == 0 {
             self.deleted.clear();
         }
@@ -150,10 +167,22 @@ impl GroupOffsets {
         }
     }
 
-    /// Whether an open transaction has committed an offset for the partition (KIP-447).
+    /// Whether a commit for the partition is under way, or an open transaction has committed an offset for it (KIP-447).
     pub fn is_unstable(&self, topic: &str, partition: i32) -> bool {
         let of_partition = |(name, number): &(Arc<str>, i32)| &**name == topic && *number == partition;
+        self.unacked_partitions.keys().any(of_partition) || self.is_in_transaction(topic, partition)
+    }
+
+    fn is_in_transaction(&self, topic: &str, partition: i32) -> bool {
+        let of_partition = |(name, number): &(Arc<str>, i32)| &**name == topic && *number == partition;
         self.transactions.values().any(|pending| pending.keys().any(of_partition))
+    }
+
+    /// Forgets what open transactions have committed for the partition: its offset was deleted meanwhile.
+    pub fn forget_pending(&mut self, topic: &str, partition: i32) {
+        for pending in self.transactions.values_mut() {
+            pending.retain(|(name, number), _| **name != *topic || *number != partition);
+        }
     }
 
     /// Takes over what `other` has; where both know a partition the later record holds.
@@ -193,7 +222,10 @@ impl GroupOffsets {
         let mut out = Vec::new();
         for (topic, partitions) in &self.topics {
             if !subscribed.contains(&**topic) {
-                let rows = partitions.iter().filter(|(_, held)| lapsed(&held.committed));
+                // A tombstone behind what a transaction has committed would be all that compaction leaves of both.
+                let rows = partitions
+                    .iter()
+                    .filter(|&(&partition, held)| lapsed(&held.committed) && !self.is_in_transaction(topic, partition));
                 out.extend(rows.map(|(&partition, _)| (Arc::clone(topic), partition)));
             }
         }
@@ -228,14 +260,17 @@ mod tests {
     #[test]
     fn a_deletion_holds_against_earlier_commits_under_way() {
         let (mut offsets, topic) = (GroupOffsets::default(), Arc::from("t"));
-        offsets.begin_unacked();
+        let both = [(&topic, 0)];
+        offsets.begin_unacked(both.into_iter());
+        assert!(offsets.is_unstable("t", 0) && !offsets.is_unstable("t", 1));
         offsets.remove("t", 0, 6);
         offsets.apply(&topic, 0, at(10), 5);
         assert_eq!(offsets.get("t", 0), None);
         offsets.apply(&topic, 0, at(11), 7);
         assert_eq!(offsets.get("t", 0).map(|o| o.offset), Some(11));
-        offsets.end_unacked();
-        assert!(offsets.deleted.is_empty());
+        offsets.end_unacked(both.into_iter());
+        offsets.forget_deletions();
+        assert!(offsets.deleted.is_empty() && !offsets.is_unstable("t", 0));
         assert!(offsets.remove("t", 0, 8) && !offsets.remove("t", 0, 9));
         assert!(offsets.is_empty() && offsets.topics.is_empty());
     }
@@ -263,7 +298,11 @@ mod tests {
         assert!(offsets.expired(&group, &config, 1_099).is_empty());
         assert_eq!(offsets.expired(&group, &config, 1_100), vec![(Arc::clone(&topic), 0)]);
         assert_eq!(offsets.expired(&group, &config, 2_000).len(), 2);
-        offsets.begin_unacked();
+        offsets.add_transactional(9, &topic, 0, at(2), 3);
+        assert_eq!(offsets.expired(&group, &config, 2_000), vec![(Arc::clone(&topic), 1)]);
+        offsets.forget_pending("t", 0);
+        assert_eq!(offsets.expired(&group, &config, 2_000).len(), 2);
+        offsets.begin_unacked(std::iter::empty());
         assert!(offsets.expired(&group, &config, 2_000).is_empty());
     }
 }

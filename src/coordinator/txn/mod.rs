@@ -12,6 +12,7 @@ pub mod producer_ids;
 pub mod records;
 pub mod replay;
 pub mod state;
+pub mod verifier;
 pub mod views;
 
 mod expiry;

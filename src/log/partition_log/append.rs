@@ -10,14 +10,15 @@ use thiserror::Error;
 
 use super::{PartitionLog, Writer};
 use crate::base::error::ErrorCode;
-use crate::base::ids::{LeaderEpoch, Offset};
+use crate::base::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use crate::log::error::LogError;
 use crate::log::files;
 use crate::log::log_config::LogConfig;
-use crate::log::producer_state::{Analysis, BatchMetadata, Origin};
+use crate::log::producer_state::{Analysis, BatchMetadata, Origin, ProducerEntry, Rules};
 use crate::log::segment::{Segment, TimestampOffset};
 use crate::log::tail::Place;
 use crate::log::txn_index::{self, AbortedTxn};
+use crate::log::verification::VerificationGuard;
 use crate::protocol::batch::HEADER_LEN;
 use crate::protocol::validate::{
     AppendOrigin, DEFAULT_MAX_DECOMPRESSED_BYTES, ValidateContext, ValidateError, Validated, ValidatedBatch,
@@ -70,8 +71,28 @@ pub struct AppendInfo {
 }
 
 impl PartitionLog {
-    /// Appends what a producer or a coordinator sent: gives offsets, checks the producer's sequence, writes to the page
-    /// cache. `now_ms` is in milliseconds since 1970.
+    /// The guard under which the coordinator is to be asked whether the producer may begin a transaction here (KIP-890);
+    /// `None` if one is open. `sequence` is that of its first record.
+    pub fn begin_verification(
+        &self,
+        producer: ProducerId,
+        epoch: ProducerEpoch,
+        sequence: i32,
+        now_ms: i64,
+    ) -> Option<VerificationGuard> {
+        self.writer.lock().producers.begin_verification(producer, epoch, sequence, now_ms)
+    }
+
+    /// What is known of each producer, by its id.
+    pub fn active_producers(&self) -> Vec<(ProducerId, ProducerEntry)> {
+        let writer = self.writer.lock();
+        let mut known: Vec<_> = writer.producers.producers().iter().map(|(id, entry)| (*id, entry.clone())).collect();
+        known.sort_unstable_by_key(|(id, _)| *id);
+        known
+    }
+
+    /// Appends what a producer or a coordinator sent: gives offsets, checks the producer's sequence and, where `rules` ask
+    /// for it, its transaction, writes to the page cache. `now_ms` is in milliseconds since 1970.
     ///
     /// # Errors
     /// [`AppendError`]; nothing was written then. A failure of the disk takes the log dir offline.
@@ -79,9 +100,10 @@ impl PartitionLog {
         &self,
         records: Bytes,
         leader_epoch: LeaderEpoch,
-        origin: Origin,
+        rules: impl Into<Rules>,
         now_ms: i64,
     ) -> Result<AppendInfo, AppendError> {
+        let rules: Rules = rules.into();
         let config = self.config();
         let mut writer = self.writer.lock();
         self.check_writable()?;
@@ -89,7 +111,7 @@ impl PartitionLog {
             now_ms,
             next_offset: self.log_end_offset(),
             leader_epoch,
-            origin: if origin == Origin::Client { AppendOrigin::Client } else { AppendOrigin::Coordinator },
+            origin: if rules.origin == Origin::Client { AppendOrigin::Client } else { AppendOrigin::Coordinator },
             magic: 2,
             timestamp_type: config.timestamp_type,
             timestamp_before_max_ms: config.timestamp_before_max_ms,
@@ -101,7 +123,7 @@ impl PartitionLog {
             max_decompressed_bytes: DEFAULT_MAX_DECOMPRESSED_BYTES,
         };
         let validated = validate_and_assign(records, &context)?;
-        let info = self.append(&mut writer, &validated, origin, &config, now_ms)?;
+        let info = self.append(&mut writer, &validated, rules, &config, now_ms)?;
         drop(writer);
         self.flush_if_many(&config)?;
         Ok(info)
@@ -126,7 +148,7 @@ impl PartitionLog {
                 return Err(LogError::refused(ErrorCode::UnknownServerError, message).into());
             }
         }
-        let info = self.append(&mut writer, &validated, Origin::Replication, &config, now_ms)?;
+        let info = self.append(&mut writer, &validated, Origin::Replication.into(), &config, now_ms)?;
         drop(writer);
         self.flush_if_many(&config)?;
         Ok(info)
@@ -136,7 +158,7 @@ impl PartitionLog {
         &self,
         writer: &mut Writer,
         validated: &Validated,
-        origin: Origin,
+        rules: Rules,
         config: &LogConfig,
         now_ms: i64,
     ) -> Result<AppendInfo, LogError> {
@@ -146,7 +168,7 @@ impl PartitionLog {
         }
         let mut analysis = Analysis::default();
         for batch in &validated.batches {
-            writer.producers.analyze(&batch.header, records_of(batch), origin, &mut analysis)?;
+            writer.producers.analyze(&batch.header, records_of(batch), rules, &mut analysis)?;
             if let Some(duplicate) = analysis.duplicate {
                 return Ok(duplicate_info(validated, &duplicate, log_start_offset));
             }

@@ -127,7 +127,11 @@ impl PartitionLog {
         };
         let segments = self.shared.lock().segments.clone();
         let open = self.log_dir.watch(rebuild_producers(&params, writer, &segments, end))?;
-        self.shared.lock().open_transactions = open;
+        let mut shared = self.shared.lock();
+        shared.open_transactions = open;
+        // Of those whose marker was replicated before, nobody waits for the high watermark to rise once more.
+        let high_watermark = shared.high_watermark;
+        shared.open_transactions.remove_replicated(high_watermark);
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! ZooKeeper: topic configs come in through [`TopicConfigSource`], what must go up through [`ReplicaListener`].
 
 mod control;
+mod delete_records;
 mod fetch;
 mod log_dir_moves;
 mod log_dirs;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use tokio::task::JoinHandle;
 
+pub use delete_records::{DeleteRecords, DeletedRecords};
 pub use fetch::{FetchParams, FetchResult};
 pub use log_dirs::{LogDirDescription, ReplicaInfo};
 pub use offsets::{EARLIEST, EARLIEST_LOCAL, FoundOffset, LATEST, LATEST_TIERED, MAX_TIMESTAMP, OffsetQuery};

@@ -12,7 +12,8 @@ use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::purgatory::{Event, Watch, Woken};
 use crate::base::topic_names;
 use crate::log::partition_log::AppendError;
-use crate::log::producer_state::Origin;
+use crate::log::producer_state::{Origin, Rules};
+use crate::log::verification::Verification;
 use crate::protocol::validate::RejectedRecord;
 use crate::replica::partition::Partition;
 
@@ -65,8 +66,15 @@ impl ReplicaManager {
         matches!(acks, -1..=1)
     }
 
+    /// Whether the coordinator is asked before a transaction begins in a partition
+    /// (`transaction.partition.verification.enable`).
+    pub fn verifies_transactions(&self) -> bool {
+        self.configs.broker().transaction_partition_verification_enable
+    }
+
     /// Appends a client's records to the partition's log. With `required_acks` of -1 the result's `pending` says what is
-    /// still to be waited for; with a single in-sync replica that is nothing.
+    /// still to be waited for; with a single in-sync replica that is nothing. `verification` is what transactional records
+    /// must have on their side.
     pub fn append_records(
         &self,
         topic: &str,
@@ -74,13 +82,15 @@ impl ReplicaManager {
         records: Bytes,
         required_acks: i16,
         internal_topics_allowed: bool,
+        verification: Verification,
     ) -> AppendResult {
+        let rules = Rules { origin: Origin::Client, verification };
         if !internal_topics_allowed && topic_names::is_internal(topic) {
             let message = format!("clients cannot append to the internal topic {topic}");
             return AppendResult::failed(ErrorCode::InvalidTopicException, Some(message));
         }
         match self.partition(topic, partition) {
-            Ok(partition) => self.append_to(&partition, records, Origin::Client, required_acks, LeaderEpoch::NONE),
+            Ok(partition) => self.append_to(&partition, records, rules, required_acks, LeaderEpoch::NONE),
             Err(error) => AppendResult::failed(error, None),
         }
     }
@@ -90,12 +100,12 @@ impl ReplicaManager {
         &self,
         partition: &Arc<Partition>,
         records: Bytes,
-        origin: Origin,
+        rules: impl Into<Rules>,
         required_acks: i16,
         expected_epoch: LeaderEpoch,
     ) -> AppendResult {
         let now_ms = self.clock.now_ms();
-        let appended = partition.append_records_to_leader(records, origin, required_acks, expected_epoch, now_ms);
+        let appended = partition.append_records_to_leader(records, rules, required_acks, expected_epoch, now_ms);
         let appended = match appended {
             Ok(appended) => appended,
             Err(error) => return self.refused(partition, error),

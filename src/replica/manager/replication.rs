@@ -8,6 +8,7 @@ use tracing::info;
 
 use super::ReplicaManager;
 use crate::base::ids::{BrokerId, TopicId, TopicPartition};
+use crate::base::purgatory::{Event, Watched};
 use crate::replica::alter_partition::{self, AlterPartitionSender, Item};
 use crate::replica::broker_epochs::BrokerEpochs;
 use crate::replica::fetcher::leader::LeaderConnector;
@@ -110,9 +111,13 @@ impl ReplicaManager {
         })
     }
 
-    /// All leaders look whether the high watermark may rise: brokers came or went.
+    /// All leaders look whether the high watermark may rise, and whether all replicas that live have deleted what was to be
+    /// deleted: brokers came or went.
     pub(super) fn live_brokers_changed(&self) {
         let now_ms = self.clock.now_ms();
-        self.sorted_partitions().iter().for_each(|partition| partition.maybe_advance_high_watermark(now_ms));
+        for partition in self.sorted_partitions() {
+            partition.maybe_advance_high_watermark(now_ms);
+            partition.wait_list().wake(Event::LOG_START, 1);
+        }
     }
 }

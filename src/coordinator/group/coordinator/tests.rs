@@ -18,6 +18,8 @@ use crate::protocol::builder::{BatchBuilder, BatchSpec};
 use crate::protocol::compress::Codec;
 use crate::protocol::records::records;
 
+mod transactions;
+
 const EPOCH: LeaderEpoch = LeaderEpoch(5);
 
 struct Rig {
