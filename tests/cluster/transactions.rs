@@ -17,13 +17,13 @@ use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEnc
 
 use crate::support::broker::Kind;
 use crate::support::brokers::Brokers;
+use crate::support::process::run_ok;
 use crate::support::records::now_ms;
 use crate::support::wire::{Wire, fetch_request, produce_request, topic_name};
 use crate::support::{PATIENCE, jvm, wait_for};
 
 const STATE: &str = "__transaction_state";
 const OURS: usize = 0;
-const JVM: usize = 1;
 /// What a client tries again for: loading, not available, not the coordinator, a transaction that is about to end.
 const AGAIN: [i16; 4] = [14, 15, 16, 51];
 
@@ -41,21 +41,29 @@ struct Producer {
     epoch: i16,
 }
 
-/// A cluster whose broker 0 is ours and whose broker 1, a JVM one, leads the only partition of `t`.
+/// A cluster whose last broker, a JVM one, leads the only partition of `t`; the others are ours.
 struct Mixed {
     brokers: Brokers,
+    jvm: usize,
     sequence: i32,
 }
 
 impl Mixed {
     fn start(version: &'static str, ibp: &str) -> Self {
-        let brokers = Brokers::start(&[Kind::Barnabas, Kind::Jvm(version)], |_, broker| {
+        Self::start_with(1, version, ibp)
+    }
+
+    fn start_with(ours: usize, version: &'static str, ibp: &str) -> Self {
+        let jvm = ours;
+        let mut kinds = vec![Kind::Barnabas; ours];
+        kinds.push(Kind::Jvm(version));
+        let brokers = Brokers::start(&kinds, |_, broker| {
             broker.set("inter.broker.protocol.version", ibp);
             broker.set("transaction.state.log.num.partitions", 1);
             broker.set("transaction.state.log.replication.factor", 1);
             broker.set("transaction.state.log.min.isr", 1);
         });
-        let assignment = CreatableReplicaAssignment::default().with_broker_ids(vec![BrokerId(JVM as i32)]);
+        let assignment = CreatableReplicaAssignment::default().with_broker_ids(vec![BrokerId(jvm as i32)]);
         let topic = CreatableTopic::default()
             .with_name(topic_name("t"))
             .with_num_partitions(-1)
@@ -67,35 +75,46 @@ impl Mixed {
         for broker in &brokers.brokers {
             wait_for("a leader of t", PATIENCE, || broker.wire().topic_ready("t", 1).then_some(()));
         }
-        Self { brokers, sequence: 0 }
+        Self { brokers, jvm, sequence: 0 }
     }
 
     /// Whom FindCoordinator names; it makes the topic where there is none.
     fn coordinator(&self) -> Option<usize> {
         let request = FindCoordinatorRequest::default().with_key_type(1).with_key(text("x"));
-        let answer = self.brokers.brokers[OURS].wire().call(1, &request);
+        // Any broker that runs knows.
+        let asked = self.brokers.brokers.iter().find_map(|broker| {
+            let mut wire = Wire::connect(&broker.address()).ok()?;
+            wire.try_call(1, &request).ok()
+        });
+        let answer = asked?;
         (answer.error_code == 0).then_some(answer.node_id.0 as usize)
     }
 
     /// Moves the coordinator to a broker, and waits until clients are sent there.
     fn move_coordinator(&self, to: usize) {
+        self.place_state(&[to]);
+        wait_for("the coordinator to move", PATIENCE, || (self.coordinator() == Some(to)).then_some(()));
+    }
+
+    /// Gives the state partition these replicas.
+    fn place_state(&self, replicas: &[usize]) {
         wait_for("a coordinator", PATIENCE, || self.coordinator());
-        let partition =
-            ReassignablePartition::default().with_partition_index(0).with_replicas(Some(vec![BrokerId(to as i32)]));
+        let wanted = replicas.iter().map(|&id| BrokerId(id as i32)).collect();
+        let partition = ReassignablePartition::default().with_partition_index(0).with_replicas(Some(wanted));
         let topic = ReassignableTopic::default().with_name(topic_name(STATE)).with_partitions(vec![partition]);
         let request = AlterPartitionReassignmentsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
         let answer = self.brokers.brokers[self.brokers.controller()].wire().call(0, &request);
         let error = answer.responses[0].partitions[0].error_code;
         assert!(error == 0 || error == 85, "{answer:?}");
-        wait_for("the coordinator to move", PATIENCE, || (self.coordinator() == Some(to)).then_some(()));
-        self.brokers.wait_isr(STATE, 0, &[to as i64]);
+        let isr: Vec<i64> = replicas.iter().map(|&id| id as i64).collect();
+        self.brokers.wait_isr(STATE, 0, &isr);
     }
 
     /// Asks the coordinator until it gives an answer for good.
-    fn ask(&self, what: &str, mut ask: impl FnMut(&mut Wire) -> i16) -> i16 {
+    fn ask(&self, what: &str, mut ask: impl FnMut(&mut Wire) -> std::io::Result<i16>) -> i16 {
         wait_for(what, PATIENCE, || {
-            let mut wire = self.brokers.brokers[self.coordinator()?].wire();
-            Some(ask(&mut wire)).filter(|error| !AGAIN.contains(error))
+            let mut wire = Wire::connect(&self.brokers.brokers[self.coordinator()?].address()).ok()?;
+            ask(&mut wire).ok().filter(|error| !AGAIN.contains(error))
         })
     }
 
@@ -104,9 +123,9 @@ impl Mixed {
         let request =
             InitProducerIdRequest::default().with_transactional_id(Some(id())).with_transaction_timeout_ms(60_000);
         let error = self.ask("InitProducerId", |wire| {
-            let answer = wire.call(4, &request);
+            let answer = wire.try_call(4, &request)?;
             producer = Producer { id: answer.producer_id.0, epoch: answer.producer_epoch };
-            answer.error_code
+            Ok(answer.error_code)
         });
         assert_eq!(error, 0);
         producer
@@ -120,7 +139,8 @@ impl Mixed {
             .with_v3_and_below_producer_epoch(producer.epoch)
             .with_v3_and_below_topics(vec![topic]);
         let error = self.ask("AddPartitionsToTxn", |wire| {
-            wire.call(2, &request).results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code
+            let answer = wire.try_call(2, &request)?;
+            Ok(answer.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code)
         });
         assert_eq!(error, 0);
     }
@@ -129,7 +149,7 @@ impl Mixed {
     fn try_produce(&self, producer: Producer, value: &str, sequence: i32) -> i16 {
         let mut request = produce_request("t", 0, -1, batch(producer, value, sequence));
         request.transactional_id = Some(id());
-        let answer = self.brokers.brokers[JVM].wire().call(7, &request);
+        let answer = self.brokers.brokers[self.jvm].wire().call(7, &request);
         answer.responses[0].partition_responses[0].error_code
     }
 
@@ -150,7 +170,7 @@ impl Mixed {
             .with_producer_id(ProducerId(producer.id))
             .with_producer_epoch(producer.epoch)
             .with_committed(commit);
-        assert_eq!(self.ask("EndTxn", |wire| wire.call(2, &request).error_code), 0);
+        assert_eq!(self.ask("EndTxn", |wire| Ok(wire.try_call(2, &request)?.error_code)), 0);
     }
 
     /// Waits until every marker is written: then nothing is undecided.
@@ -158,7 +178,7 @@ impl Mixed {
         wait_for("the markers", PATIENCE, || {
             let mut request = fetch_request("t", 0, 0, 1 << 20, 0, 0);
             request.isolation_level = 1;
-            let answer = self.brokers.brokers[JVM].wire().call(11, &request);
+            let answer = self.brokers.brokers[self.jvm].wire().call(11, &request);
             let partition = &answer.responses[0].partitions[0];
             (partition.last_stable_offset == partition.high_watermark).then_some(())
         });
@@ -168,7 +188,8 @@ impl Mixed {
     fn wait_described(&self, state: &str) {
         let request = DescribeTransactionsRequest::default().with_transactional_ids(vec![id()]);
         wait_for(state, PATIENCE, || {
-            let answer = self.brokers.brokers[self.coordinator()?].wire().call(0, &request);
+            let mut wire = Wire::connect(&self.brokers.brokers[self.coordinator()?].address()).ok()?;
+            let answer = wire.try_call(0, &request).ok()?;
             (*answer.transaction_states[0].transaction_state == *state).then_some(())
         });
     }
@@ -177,7 +198,7 @@ impl Mixed {
     fn aborted(&self) -> Vec<i64> {
         let mut request = fetch_request("t", 0, 0, 1 << 20, 0, 0);
         request.isolation_level = 1;
-        let mut answer = self.brokers.brokers[JVM].wire().call(11, &request);
+        let mut answer = self.brokers.brokers[self.jvm].wire().call(11, &request);
         let aborted = answer.responses.remove(0).partitions.remove(0).aborted_transactions.unwrap_or_default();
         aborted.iter().map(|aborted| aborted.first_offset).collect()
     }
@@ -227,7 +248,7 @@ fn coordinators_take_over(version: &'static str, ibp: &str, describes: bool) {
     // Begun under ours, ended under theirs.
     mixed.add(first);
     mixed.produce(first, "aborted");
-    mixed.move_coordinator(JVM);
+    mixed.move_coordinator(mixed.jvm);
     described(&mixed, "Ongoing");
     mixed.end(first, false);
     mixed.wait_decided();
@@ -246,7 +267,7 @@ fn coordinators_take_over(version: &'static str, ibp: &str, describes: bool) {
     described(&mixed, "CompleteCommit");
     assert_eq!(mixed.init(), Producer { id: first.id, epoch: 2 });
 
-    let values = mixed.brokers.brokers[JVM].wire().read_values("t", 0, 0);
+    let values = mixed.brokers.brokers[mixed.jvm].wire().read_values("t", 0, 0);
     let records: Vec<_> = values.iter().filter(|(_, value)| value.contains(' ') || value == "aborted").collect();
     let expected = [(0, "committed under us"), (2, "aborted"), (4, "committed across")];
     assert_eq!(records.iter().map(|(at, value)| (*at, value.as_str())).collect::<Vec<_>>(), expected);
@@ -261,16 +282,68 @@ fn a_decision_outlives_its_coordinator() {
     let producer = mixed.init();
     mixed.add(producer);
     mixed.produce(producer, "decided");
-    mixed.brokers.brokers[JVM].process().signal(libc::SIGSTOP);
+    mixed.brokers.brokers[mixed.jvm].process().signal(libc::SIGSTOP);
     mixed.end(producer, true);
     mixed.brokers.brokers[OURS].kill();
     mixed.brokers.brokers[OURS].start();
     mixed.wait_described("PrepareCommit");
-    mixed.brokers.brokers[JVM].process().signal(libc::SIGCONT);
+    mixed.brokers.brokers[mixed.jvm].process().signal(libc::SIGCONT);
     mixed.wait_decided();
     mixed.wait_described("CompleteCommit");
     assert!(mixed.aborted().is_empty());
     assert_eq!(mixed.init(), Producer { id: producer.id, epoch: 1 });
+}
+
+/// Two of ours hold the state; who leads it is killed once in each transaction, at another moment each time.
+#[test]
+fn coordinators_that_die_lose_no_transaction_and_no_decision() {
+    let mut mixed = Mixed::start_with(2, jvm::NEW, "3.9");
+    mixed.place_state(&[0, 1]);
+    let producer = mixed.init();
+    for round in 0..6 {
+        let victim = wait_for("a coordinator", PATIENCE, || mixed.coordinator());
+        let kill = |mixed: &mut Mixed, moment: i32| {
+            if round % 3 == moment {
+                mixed.brokers.brokers[victim].kill();
+            }
+        };
+        let is_commit = round % 2 == 0;
+        mixed.add(producer);
+        kill(&mut mixed, 0);
+        mixed.produce(producer, &format!("round {round}"));
+        kill(&mut mixed, 1);
+        mixed.end(producer, is_commit);
+        kill(&mut mixed, 2);
+        mixed.wait_decided();
+        mixed.brokers.brokers[victim].start();
+        mixed.brokers.wait_isr(STATE, 0, &[0, 1]);
+    }
+    // A marker may be written twice, so offsets tell nothing by themselves.
+    let values = mixed.brokers.brokers[mixed.jvm].wire().read_values("t", 0, 0);
+    let rounds: Vec<_> = values.into_iter().filter(|(_, value)| value.starts_with("round")).collect();
+    assert_eq!(rounds.len(), 6);
+    let aborted = mixed.aborted();
+    let lost: Vec<_> = rounds.iter().filter(|(at, _)| aborted.contains(at)).map(|(_, value)| value.as_str()).collect();
+    assert_eq!((lost, aborted.len()), (vec!["round 1", "round 3", "round 5"], 3));
+    assert_eq!(mixed.init(), Producer { id: producer.id, epoch: 1 });
+}
+
+/// Kafka's own producer, unmodified, a transaction every 20 ms.
+#[test]
+fn java_producers_write_in_transactions() {
+    let mixed = Mixed::start(jvm::NEW, "3.9");
+    mixed.move_coordinator(OURS);
+    let mut command = jvm::java(jvm::NEW, "128m", "org.apache.kafka.tools.ProducerPerformance");
+    let bootstrap = format!("bootstrap.servers={}", mixed.brokers.brokers[OURS].address());
+    command.args(["--topic", "t", "--num-records", "4000", "--record-size", "20", "--throughput", "2000"]);
+    command.args(["--transactional-id", "x", "--transaction-duration-ms", "20", "--producer-props", &bootstrap]);
+    let output = run_ok("producer-perf", command, "", PATIENCE);
+    assert!(output.contains("4000 records sent"), "{output}");
+    mixed.wait_decided();
+    mixed.wait_described("CompleteCommit");
+    let end = mixed.brokers.brokers[mixed.jvm].wire().list_offset("t", 0, -1).1;
+    assert!(end > 4_000 + 10, "records and the markers of many transactions: {end}");
+    assert!(mixed.aborted().is_empty());
 }
 
 #[test]

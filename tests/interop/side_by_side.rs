@@ -28,6 +28,8 @@ use kafka_protocol::protocol::{Request, StrBytes};
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
+mod transactions;
+
 fn text(value: &str) -> StrBytes {
     StrBytes::from_string(value.to_owned())
 }

@@ -127,6 +127,8 @@ struct Lane {
 pub struct Markers {
     lanes: BTreeMap<BrokerId, Lane>,
     waiting: Vec<Waiting>,
+    /// How often a broker has not answered, since it last did.
+    failures: BTreeMap<BrokerId, u64>,
 }
 
 impl Markers {
@@ -199,6 +201,7 @@ impl Markers {
         now: i64,
     ) -> Vec<News> {
         self.free(broker);
+        self.failures.remove(&broker);
         let errors = errors_of(response);
         let error_of = |marker: &Marker, tp: &TopicPartition| {
             errors.get(&(marker.producer.id.get(), &tp.topic, tp.partition)).copied()
@@ -231,13 +234,16 @@ impl Markers {
         news
     }
 
-    /// A broker has not answered: whoever leads the partitions then is tried in a while.
-    pub fn failed(&mut self, broker: BrokerId, sent: Vec<Marker>, now: i64) {
+    /// A broker has not answered: whoever leads the partitions then is tried in a while. Says how often in a row.
+    pub fn failed(&mut self, broker: BrokerId, sent: Vec<Marker>, now: i64) -> u64 {
         self.free(broker);
         for marker in sent {
             let partitions = marker.partitions.clone();
             self.wait(&marker, partitions, now, None);
         }
+        let failures = self.failures.entry(broker).or_default();
+        *failures += 1;
+        *failures
     }
 
     fn free(&mut self, broker: BrokerId) {
@@ -457,7 +463,7 @@ mod tests {
         markers.add(marker("x", 1, &[("t", 0)]), 0);
         markers.route_due(0, all, by_number);
         let (_, sent) = markers.take_ready().pop().expect("a request");
-        markers.failed(A, sent, 0);
+        assert_eq!(markers.failed(A, sent, 0), 1);
         markers.route_due(RETRY_MS, all, by_number);
         let (_, sent) = markers.take_ready().pop().expect("a second");
         assert!(markers.answered(A, sent, &WriteTxnMarkersResponse::default(), RETRY_MS).is_empty());

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::ids::{BrokerId, ProducerId};
 use crate::zk::client::ZkClient;
@@ -30,19 +31,32 @@ pub struct ProducerIds {
     source: Arc<dyn BlockSource>,
     /// What is left of the block. Held while a new block is taken, so that two requests do not take one each.
     left: tokio::sync::Mutex<Range<i64>>,
+    /// How often no block could be had.
+    failures: AtomicU64,
 }
 
 impl ProducerIds {
     /// Ids out of the blocks of `source`; the first is taken when the first id is asked for.
     pub fn new(source: Arc<dyn BlockSource>) -> Self {
-        Self { source, left: tokio::sync::Mutex::new(0..0) }
+        Self { source, left: tokio::sync::Mutex::new(0..0), failures: AtomicU64::new(0) }
     }
 
     /// A producer id that nobody had before; an error says why no block could be had.
     pub async fn generate(&self) -> Result<ProducerId, String> {
+        let failures = self.failures.load(Ordering::SeqCst);
         let mut left = self.left.lock().await;
         if left.is_empty() {
-            *left = self.source.next_block().await?;
+            // Many may have waited while the source did not answer: they are not to wait one after the other.
+            if self.failures.load(Ordering::SeqCst) != failures {
+                return Err("another request waited for a block of producer ids in vain".to_owned());
+            }
+            match self.source.next_block().await {
+                Ok(block) => *left = block,
+                Err(error) => {
+                    self.failures.fetch_add(1, Ordering::SeqCst);
+                    return Err(error);
+                }
+            }
         }
         left.next().map(ProducerId).ok_or_else(|| "the block of producer ids was empty".to_owned())
     }
@@ -102,7 +116,7 @@ fn text(error: ZkError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::sync::atomic::AtomicI64;
     use std::time::Duration;
 
     use crate::zk::memory::MemoryZk;
@@ -122,6 +136,38 @@ mod tests {
         for expected in 0..5 {
             assert_eq!(ids.generate().await, Ok(ProducerId(expected)));
         }
+    }
+
+    /// A source that answers when it is told to: an error each time but the third.
+    #[derive(Default)]
+    struct Held {
+        told: tokio::sync::Notify,
+        asked: AtomicI64,
+    }
+
+    impl BlockSource for Held {
+        fn next_block(&self) -> BlockFuture<'_> {
+            Box::pin(async {
+                let asked = self.asked.fetch_add(1, Ordering::SeqCst);
+                self.told.notified().await;
+                if asked == 2 { Ok(0..10) } else { Err("nobody answers".to_owned()) }
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_together_are_refused_together() {
+        let source = Arc::new(Held::default());
+        let ids = ProducerIds::new(Arc::clone(&source) as Arc<dyn BlockSource>);
+        for asked in 1..=2 {
+            let all = futures::future::join_all((0..5).map(|_| ids.generate()));
+            let (given, ()) = tokio::join!(all, async { source.told.notify_one() });
+            assert!(given.iter().all(Result::is_err), "{given:?}");
+            assert_eq!(source.asked.load(Ordering::SeqCst), asked);
+        }
+        let all = futures::future::join_all((0..5).map(|_| ids.generate()));
+        let (given, ()) = tokio::join!(all, async { source.told.notify_one() });
+        assert!(given.iter().all(Result::is_ok), "{given:?}");
     }
 
     #[tokio::test]

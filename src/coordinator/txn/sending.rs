@@ -12,6 +12,8 @@ use crate::base::ids::{BrokerId, TopicPartition};
 
 /// However little is due, look again now and then.
 const IDLE: Duration = Duration::from_secs(60);
+/// Of so many failures in a row one is said aloud.
+const LOUD: u64 = 100;
 
 impl TxnCoordinator {
     /// A transaction is about to end, and that is stored: its markers are to be sent.
@@ -102,8 +104,13 @@ impl TxnCoordinator {
         let news = match answer {
             Ok(response) => self.markers.lock().answered(broker, sent, &response, now),
             Err(why) => {
-                info!(%broker, markers = sent.len(), "markers did not get through, are sent again: {why}");
-                self.markers.lock().failed(broker, sent, now);
+                let markers = sent.len();
+                let failures = self.markers.lock().failed(broker, sent, now);
+                if failures % LOUD == 1 {
+                    info!(%broker, markers, failures, "markers did not get through, are sent again: {why}");
+                } else {
+                    debug!(%broker, markers, failures, "markers did not get through, are sent again: {why}");
+                }
                 Vec::new()
             }
         };
