@@ -24,4 +24,5 @@ mod retention;
 mod sendfile;
 mod stops;
 mod swaps;
+mod transactions;
 mod zookeeper;
