@@ -456,6 +456,11 @@ impl OpenTransactions {
         }
     }
 
+    /// Takes over those of `before` that ended below `offset`: a snapshot does not tell of them.
+    pub fn take_unreplicated(&mut self, before: Self, offset: Offset) {
+        self.unreplicated.extend(before.unreplicated.into_iter().filter(|(_, last)| *last < offset));
+    }
+
     /// Forgets ended transactions whose marker lies below `offset`: the high watermark, or the log start.
     pub fn remove_replicated(&mut self, offset: Offset) {
         if !self.unreplicated.is_empty() {

@@ -25,7 +25,7 @@ use crate::base::purgatory::{Event, WaitList, Watched};
 use crate::log::disk::Disk;
 use crate::log::error::LogError;
 use crate::log::partition_log::{AppendError, AppendInfo, LogRead, PartitionLog, ReadUpTo};
-use crate::log::producer_state::Rules;
+use crate::log::producer_state::{Origin, Rules};
 use crate::log::verification::Verification;
 
 /// How a fetch reads, for all its partitions.
@@ -323,6 +323,7 @@ impl Partition {
         expected_epoch: LeaderEpoch,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
+        let rules: Rules = rules.into();
         let state = self.state.read();
         let log = self.log_for_append(&state, required_acks, expected_epoch, now_ms).map_err(|code| {
             self.refused_ms.store(now_ms, Ordering::Relaxed);
@@ -335,7 +336,10 @@ impl Partition {
         let committed = log.high_watermark() > info.last_offset;
         drop(state);
         let events = if advanced { Event::LOG_END.and(Event::HIGH_WATERMARK) } else { Event::LOG_END };
-        self.waiters.wake(events, i64::try_from(info.size).unwrap_or(i64::MAX));
+        // A marker lets readers of committed records see more than its own bytes.
+        let counts = rules.origin == Origin::Client;
+        let amount = if counts { i64::try_from(info.size).unwrap_or(i64::MAX) } else { i64::MAX };
+        self.waiters.wake(events, amount);
         Ok(Appended { info, committed })
     }
 

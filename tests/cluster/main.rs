@@ -15,6 +15,7 @@ mod exactly_once;
 mod faults;
 mod hostile;
 mod jvm_peers;
+mod kafkas_coordinator;
 mod limits;
 mod log_dir_moves;
 mod mixed;

@@ -1,11 +1,13 @@
 //! Transactions as partitions and groups see them: verification before the first records, markers, what readers of
 //! committed records get, offsets that a transaction commits, and what is told of producers.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use barnabas::base::clock::{Clock, SystemClock};
 use barnabas::base::error::ErrorCode;
 use barnabas::base::ids::{ProducerEpoch, ProducerId};
+use barnabas::config::dynamic::Dynamic;
 use barnabas::protocol::batch::BatchHeader;
 use barnabas::protocol::builder::{BatchBuilder, BatchSpec};
 use bytes::Bytes;
@@ -218,6 +220,44 @@ async fn verification_can_be_switched_off() {
     *broker.coordinator.answer.lock() = CoordinatorAnswer::Lost;
     assert_eq!(produce(&broker, 9, &transactional(0, records(7, 0, 0, 1))).await, ErrorCode::None);
     assert!(broker.coordinator.asked.lock().is_empty());
+}
+
+#[tokio::test]
+async fn verification_is_switched_while_the_broker_runs() {
+    let (broker, _) = broker_with(&[]).await;
+    let off = ("transaction.partition.verification.enable".to_owned(), "false".to_owned());
+    let dynamic = Dynamic { cluster: [off].into(), ..Dynamic::default() };
+    broker.context.replica_manager.update_broker_config(dynamic).expect("valid");
+    assert_eq!(produce(&broker, 9, &transactional(0, records(7, 0, 0, 1))).await, ErrorCode::None);
+    assert!(broker.coordinator.asked.lock().is_empty());
+    broker.context.replica_manager.update_broker_config(Dynamic::default()).expect("valid");
+    assert_eq!(produce(&broker, 9, &transactional(1, records(7, 0, 0, 1))).await, ErrorCode::None);
+    assert_eq!(broker.coordinator.asked.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn a_marker_wakes_those_who_wait_for_more_than_its_own_bytes() {
+    let (broker, id) = broker_with(&[]).await;
+    assert_eq!(produce(&broker, 9, &transactional(0, records(7, 0, 0, 100))).await, ErrorCode::None);
+    let broker = Arc::new(broker);
+    let waiting = {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            let partition = FetchPartition::default().with_partition_max_bytes(1 << 20);
+            let topic = FetchTopic::default().with_partitions(vec![partition]).with_topic_id(id);
+            let mut request = FetchRequest::default().with_max_wait_ms(15_000).with_min_bytes(1_000);
+            (request.topics, request.isolation_level) = (vec![topic], 1);
+            broker.call(17, &request).await.responses.remove(0).partitions.remove(0)
+        })
+    };
+    let partition = broker.context.replica_manager.partition("a", 0).expect("hosted");
+    while partition.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let began = Instant::now();
+    assert_eq!(end(&broker, &marker("a", 7, 0, 0, true)).await, ErrorCode::None);
+    assert_eq!(offsets(&waiting.await.expect("an answer")), [0, 100]);
+    assert!(began.elapsed() < Duration::from_secs(10), "it was woken, and did not wait for its time");
 }
 
 #[tokio::test]

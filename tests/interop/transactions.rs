@@ -10,7 +10,9 @@ use crate::support::process::run_ok;
 use crate::support::records::now_ms;
 use crate::support::wire::{Wire, produce_request, topic_name};
 use crate::support::{PATIENCE, wait_for};
+use crate::tools::{ours, same, theirs, tool};
 use barnabas::base::ids::{ProducerEpoch, ProducerId};
+use barnabas::protocol::batch::BatchHeader;
 use barnabas::protocol::builder::{BatchBuilder, BatchSpec};
 use bytes::Bytes;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
@@ -20,7 +22,7 @@ use kafka_protocol::messages::{
     BrokerId, DescribeProducersRequest, FetchRequest, TransactionalId, WriteTxnMarkersRequest,
 };
 use kafka_protocol::protocol::StrBytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
@@ -77,15 +79,31 @@ fn end(wire: &mut Wire, producer: i64, commit: bool) {
 }
 
 /// What is told beside the records: last stable offset, aborted transactions, and the producers.
-fn told(wire: &mut Wire) -> (i64, Vec<(i64, i64)>, Vec<[i64; 6]>) {
-    let partition = FetchPartition::default().with_partition_max_bytes(1 << 20);
-    let topic = FetchTopic::default().with_topic(topic_name(TOPIC)).with_partitions(vec![partition]);
-    let mut request = FetchRequest::default().with_replica_id(BrokerId(-1)).with_max_bytes(1 << 20);
-    (request.isolation_level, request.topics) = (READ_COMMITTED, vec![topic]);
-    let fetched = wire.call(11, &request).responses.remove(0).partitions.remove(0);
-    let mut aborted: Vec<_> =
-        fetched.aborted_transactions.unwrap_or_default().iter().map(|t| (t.producer_id.0, t.first_offset)).collect();
-    aborted.sort_unstable();
+fn told(wire: &mut Wire) -> (i64, BTreeSet<(i64, i64)>, Vec<[i64; 6]>) {
+    let (mut aborted, mut offset) = (BTreeSet::new(), 0);
+    // A fetch brings one segment's records, and the transactions that were aborted among these.
+    let stable = loop {
+        let partition = FetchPartition::default().with_partition_max_bytes(1 << 20).with_fetch_offset(offset);
+        let topic = FetchTopic::default().with_topic(topic_name(TOPIC)).with_partitions(vec![partition]);
+        let mut request = FetchRequest::default().with_replica_id(BrokerId(-1)).with_max_bytes(1 << 20);
+        (request.isolation_level, request.topics) = (READ_COMMITTED, vec![topic]);
+        let fetched = wire.call(11, &request).responses.remove(0).partitions.remove(0);
+        if fetched.error_code != 0 {
+            // It does not lead yet, or not any more.
+            break -1;
+        }
+        let named = fetched.aborted_transactions.unwrap_or_default();
+        aborted.extend(named.iter().map(|txn| (txn.producer_id.0, txn.first_offset)));
+        let mut rest = fetched.records.unwrap_or_default();
+        let before = offset;
+        while let Some(header) = BatchHeader::read(&rest).filter(|header| header.size <= rest.len()) {
+            offset = header.next_offset().get();
+            rest = rest.split_off(header.size);
+        }
+        if offset == before || offset >= fetched.last_stable_offset {
+            break fetched.last_stable_offset;
+        }
+    };
     let topic = TopicRequest::default().with_name(topic_name(TOPIC)).with_partition_indexes(vec![0]);
     let request = DescribeProducersRequest::default().with_topics(vec![topic]);
     let described = wire.call(0, &request).topics.remove(0).partitions.remove(0);
@@ -98,7 +116,7 @@ fn told(wire: &mut Wire) -> (i64, Vec<(i64, i64)>, Vec<[i64; 6]>) {
         })
         .collect();
     producers.sort_unstable();
-    (fetched.last_stable_offset, aborted, producers)
+    (stable, aborted, producers)
 }
 
 fn check_reads(broker: &Broker, committed: &[String], who: &str) {
@@ -200,4 +218,60 @@ fn to_a_new_jvm_and_back_clean() {
 #[test]
 fn to_a_new_jvm_and_back_killed() {
     hand_over(Kind::under_test(), NEW, true);
+}
+
+#[test]
+fn the_tools_speak_like_kafka_s() {
+    let cluster = Cluster::with(Kind::under_test(), |broker| {
+        broker.set("transaction.partition.verification.enable", "false");
+    });
+    let bootstrap = cluster.broker.address();
+    let mut wire = cluster.broker.wire();
+    wire.create_topic(TOPIC, 2, &[]);
+    let mut producers = Producers::default();
+    producers.write(&mut wire, 4_001);
+    end(&mut wire, 4_001, true);
+    producers.write(&mut wire, 4_002);
+    producers.write(&mut wire, 4_003);
+    let of = format!("--topic {TOPIC} --partition 0");
+    for line in [
+        format!("describe-producers {of}"),
+        format!("describe-producers {of} --broker-id 0"),
+        format!("describe-producers --topic {TOPIC} --partition 1"),
+        format!("find-hanging --topic {TOPIC}"),
+        "find-hanging --broker-id 0".to_owned(),
+    ] {
+        same(jvm::NEW, "kafka-transactions", &format!("--bootstrap-server {bootstrap} {line}"));
+    }
+    for line in [format!("abort {of}"), format!("abort {of} --start-offset 1"), "find-hanging".to_owned()] {
+        let line = format!("--bootstrap-server {bootstrap} {line}");
+        let (mine, original) = (ours("kafka-transactions", &line, ""), theirs(jvm::NEW, "kafka-transactions", &line));
+        assert!(!mine.status.success() && !original.status.success(), "{line}: {} {}", mine.stderr, original.stderr);
+    }
+    assert_eq!(told(&mut wire).0, 4);
+    let abort = |start: i64| format!("--bootstrap-server {bootstrap} abort {of} --start-offset {start}");
+    assert_eq!(tool("kafka-transactions", &abort(4), ""), "");
+    assert_eq!(told(&mut wire).0, 7, "the next one is open still");
+    let original = theirs(jvm::NEW, "kafka-transactions", &abort(7));
+    assert!(original.status.success(), "{}", original.stderr);
+    let (stable, aborted, _) = told(&mut wire);
+    assert_eq!((stable, aborted), (12, BTreeSet::from([(4_002, 4), (4_003, 7)])));
+
+    let file = crate::support::dirs::root().join("delete-records.json");
+    let rows = |offset: i64| {
+        let row = format!(r#"{{"topic": "{TOPIC}", "partition": 0, "offset": {offset}}}"#);
+        fs::write(&file, format!(r#"{{"partitions": [{row}], "version": 1}}"#)).expect("a file");
+    };
+    let line = format!("--bootstrap-server {bootstrap} --offset-json-file {}", file.display());
+    for offset in [3, -1] {
+        rows(offset);
+        for version in [jvm::NEW, jvm::OLD] {
+            same(version, "kafka-delete-records", &line);
+        }
+    }
+    rows(100);
+    let (mine, original) = (ours("kafka-delete-records", &line, ""), theirs(jvm::NEW, "kafka-delete-records", &line));
+    assert!(mine.status.success() && original.status.success());
+    let said = "partition: transactions-0\terror: org.apache.kafka.common.errors.OffsetOutOfRangeException: ";
+    assert!(mine.stdout.contains(said) && original.stdout.contains(said), "{}{}", mine.stdout, original.stdout);
 }

@@ -156,6 +156,7 @@ mod tests {
     fn open(producer: i64, partition: i32) -> Open {
         let producer = Producer::default()
             .with_producer_id(producer.into())
+            .with_coordinator_epoch(-1)
             .with_last_timestamp(60_000)
             .with_current_txn_start_offset(7);
         Open { tp: TopicPartition::new("t", partition), producer }

@@ -128,7 +128,8 @@ impl PartitionLog {
         let segments = self.shared.lock().segments.clone();
         let open = self.log_dir.watch(rebuild_producers(&params, writer, &segments, end))?;
         let mut shared = self.shared.lock();
-        shared.open_transactions = open;
+        let before = std::mem::replace(&mut shared.open_transactions, open);
+        shared.open_transactions.take_unreplicated(before, end);
         // Of those whose marker was replicated before, nobody waits for the high watermark to rise once more.
         let high_watermark = shared.high_watermark;
         shared.open_transactions.remove_replicated(high_watermark);
