@@ -89,6 +89,8 @@ impl LogManager {
             log.assign_topic_id(id)?;
         }
         self.futures.write().insert(tp.clone(), Arc::clone(&log));
+        // A copy of records that are being compacted might get a value, and then not the tombstone that removed it.
+        current.void_cleaning();
         tracing::info!(partition = %tp, "moves from {} to {}", current.log_dir().path().display(), log_dir.path().display());
         Ok(log)
     }
@@ -108,6 +110,7 @@ impl LogManager {
             config,
             log_start: Offset::ZERO,
             recovery_point: Offset::ZERO,
+            cleaned: None,
             clean: true,
             now_ms,
             producer_expiration_ms: self.producer_expiration_ms(),
@@ -148,6 +151,8 @@ impl LogManager {
         let mut params = self.params_of(tp, place.clone(), &log_dir, current.config(), now_ms);
         params.log_start = current.log_start_offset();
         params.recovery_point = future.log_end_offset();
+        // What was copied is as clean as it was when the move began; since then nothing was cleaned.
+        params.cleaned = current.cleaned_offset();
         let log = Arc::new(PartitionLog::open(&params)?);
         log.update_high_watermark(current.high_watermark());
         if let Some(epoch) = current.latest_epoch().filter(|epoch| log.latest_epoch() < Some(*epoch)) {
