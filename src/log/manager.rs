@@ -349,6 +349,8 @@ fn open_dir(path: &Path) -> Result<ManagedDir, LogError> {
 }
 
 #[cfg(test)]
+mod cleaning_tests;
+#[cfg(test)]
 mod move_tests;
 #[cfg(test)]
 mod tests;

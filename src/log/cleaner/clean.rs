@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::filter::{Damaged, Fate, Filter, LastRecord, Rules, Unpacked};
+use super::filter::{Damaged, Fate, Filter, LastRecord, Outcome, Rules, Unpacked};
 use super::legacy;
 use super::offset_map::{KeyHasher, KeyOffset, OffsetMap};
 use super::output::{self, Output, Written};
@@ -149,7 +149,7 @@ impl Cleaner {
     pub fn clean(&mut self, log: &PartitionLog, range: &Cleanable, now_ms: i64) -> Result<Summary, CleanError> {
         let began = Instant::now();
         let config = log.config();
-        let view = log.begin_cleaning(range.first_uncleanable)?;
+        let view = log.begin_cleaning(range.first_uncleanable)?.ok_or(CleanError::GivenUp(CHANGED))?;
         let summary = Summary { first_dirty: range.first_dirty, ..Summary::default() };
         let mut job = Job { log, config, view, now_ms, summary, moved: 0 };
         let hasher = KeyHasher::new();
@@ -357,7 +357,7 @@ impl Cleaner {
             let is_last = is_last && from + entry.len() as u64 == size;
             let before = output.size();
             let kept = keep_of(&mut self.filter, &header, entry, is_last, keeps_legacy, copying, output);
-            let (kept, without_key) = match kept {
+            let outcome = match kept {
                 Err(CleanError::Log(error)) => return Err(job.failed(error)),
                 result => result?,
             };
@@ -365,10 +365,9 @@ impl Cleaner {
                 return Err(CleanError::Unfit("a segment grew beyond 2 GiB by what its tombstones carry".to_owned()));
             }
             job.summary.before.bytes += entry.len() as u64;
-            job.summary.before.records +=
-                header.batch.map_or(1, |batch| u64::try_from(batch.record_count).unwrap_or(0));
-            job.summary.after.records += kept;
-            job.summary.without_key += without_key;
+            job.summary.before.records += outcome.seen;
+            job.summary.after.records += outcome.kept;
+            job.summary.without_key += outcome.without_key;
             let written = usize::try_from(output.size() - before).unwrap_or(0);
             job.step(entry.len() + written, &self.throttle, &self.stop)?;
         }
@@ -389,7 +388,7 @@ impl Cleaner {
 
 const CHANGED: &str = "the log was cut, moved or closed meanwhile";
 
-/// Puts what is left of an entry into the output; returns how many records are, and how many had no key.
+/// Puts what is left of an entry into the output.
 fn keep_of(
     filter: &mut Filter,
     header: &EntryHeader,
@@ -398,7 +397,7 @@ fn keep_of(
     keeps_legacy: bool,
     copying: &mut Copying<'_>,
     output: &mut Output,
-) -> Result<(u64, u64), CleanError> {
+) -> Result<Outcome, CleanError> {
     let Copying { rules, transactions, .. } = copying;
     let outcome = output.make(|out| {
         let outcome = match &header.batch {
@@ -417,7 +416,7 @@ fn keep_of(
     if let Some(txn) = outcome.aborted {
         output.add_aborted(txn);
     }
-    Ok((outcome.kept, outcome.without_key))
+    Ok(outcome)
 }
 
 /// Tombstones of magic 0 and 1 go that were clean for `delete.retention.ms`: those in segments last written so long before

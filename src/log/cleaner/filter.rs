@@ -186,6 +186,8 @@ pub enum Fate {
 pub struct Outcome {
     /// What becomes of it.
     pub fate: Fate,
+    /// Records that it had.
+    pub seen: u64,
     /// Records that are left.
     pub kept: u64,
     /// Records without a key, which a compacted log must not have.
@@ -220,7 +222,8 @@ impl Filter {
         out: &mut Vec<u8>,
     ) -> Result<Outcome, Damaged> {
         self.unpacked.read(header, entry)?;
-        let mut outcome = Outcome { fate: Fate::Stays, kept: 0, without_key: 0, aborted: None };
+        let seen = self.unpacked.spans.len() as u64;
+        let mut outcome = Outcome { fate: Fate::Stays, seen, kept: 0, without_key: 0, aborted: None };
         // Whether the records go whatever their keys, and whether a marker's horizon is to be set.
         let (mut discard, mut outlived) = (false, false);
         if header.is_control() {

@@ -74,7 +74,7 @@ pub fn entry(
         });
     })?;
     let kept = keep.iter().filter(|keep| **keep).count() as u64;
-    let outcome = |fate| Outcome { fate, kept, without_key, aborted: None };
+    let outcome = |fate| Outcome { fate, seen: all, kept, without_key, aborted: None };
     if kept == 0 {
         return Ok(outcome(Fate::Gone));
     }

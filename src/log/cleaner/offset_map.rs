@@ -67,7 +67,7 @@ impl OffsetMap {
         let fill = |slots: u64| fraction(slots, load_factor);
         // Room for all keys at a lower filling than is allowed, as that is faster, if there is so much.
         let wanted = keys.saturating_add(keys / 2).saturating_add(16);
-        let slots = slots.min(wanted);
+        let slots = if fill(wanted) as u64 >= keys { slots.min(wanted) } else { slots };
         let count = usize::try_from(slots).unwrap_or(usize::MAX / SLOT);
         let map = MmapMut::map_anon(count * SLOT)?;
         // Fewer misses of the address translation. Where the system has no large pages it goes without.

@@ -40,11 +40,16 @@ fn range_of(log: &PartitionLog, now_ms: i64) -> Cleanable {
     assess(&log.cleaning_facts(now_ms).unwrap(), &AT_ONCE)
 }
 
-/// Cleans all that may be cleaned.
-fn clean(log: &PartitionLog, now_ms: i64) -> Option<Result<Summary, CleanError>> {
+/// Cleans all that may be cleaned, or as much of it as the table of keys allows.
+fn clean(log: &PartitionLog, dedupe_bytes: u64, now_ms: i64) -> Option<Result<Summary, CleanError>> {
     let range = range_of(log, now_ms);
-    range.is_due(&AT_ONCE).then(|| cleaner(1 << 20).clean(log, &range, now_ms))
+    range.is_due(&AT_ONCE).then(|| cleaner(dedupe_bytes).clean(log, &range, now_ms))
 }
+
+/// Room for all keys.
+const MUCH: u64 = 1 << 20;
+/// Room for seven keys, which is more than a batch has.
+const LITTLE: u64 = 8 * super::offset_map::SLOT as u64;
 
 fn config() -> LogConfig {
     LogConfig {
@@ -151,20 +156,21 @@ enum Op {
     /// A producer's transaction ends.
     End(u8, bool),
     Roll,
-    /// So much later.
-    Clean(i64),
+    /// So much later, with so much memory.
+    Clean(i64, u64),
     /// In order, or as after a kill.
     Reopen(bool),
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let pair = (0_u8..6, prop::option::weighted(0.75, any::<u8>()));
+    let pair = (0_u8..14, prop::option::weighted(0.75, any::<u8>()));
     let append = (0_u8..4, any::<bool>(), 0_i16..5, prop::collection::vec(pair, 1..5));
     prop_oneof![
         8 => append.prop_map(|(producer, transactional, codec, pairs)| Op::Append(producer, transactional, codec, pairs)),
         3 => (1_u8..4, any::<bool>()).prop_map(|(producer, commit)| Op::End(producer, commit)),
         3 => Just(Op::Roll),
-        2 => prop_oneof![Just(0_i64), Just(RETENTION / 2), Just(RETENTION)].prop_map(Op::Clean),
+        2 => (prop_oneof![Just(0_i64), Just(RETENTION / 2), Just(RETENTION)], prop_oneof![Just(LITTLE), Just(MUCH)])
+            .prop_map(|(later, bytes)| Op::Clean(later, bytes)),
         1 => any::<bool>().prop_map(Op::Reopen),
     ]
 }
@@ -251,10 +257,9 @@ impl Rig {
     /// Opens the log anew, as after an orderly stop or a kill.
     fn reopen(&mut self, in_order: bool) {
         let end = self.log.log_end_offset();
+        // After a kill the index entries and epochs in memory are lost; the pages of the records are the kernel's.
         if in_order {
             self.log.close().unwrap();
-        } else {
-            // The index entries and epochs in memory are lost; the pages of the records are the kernel's.
         }
         self.params.recovery_point = self.log.recovery_point();
         self.params.cleaned = self.log.cleaned_offset();
@@ -274,10 +279,10 @@ impl Rig {
             Op::Append(producer, transactional, codec, pairs) => self.append(*producer, *transactional, *codec, pairs),
             Op::End(producer, commit) => self.end(*producer, *commit),
             Op::Roll => self.log.roll(self.now_ms).unwrap(),
-            Op::Clean(later) => {
+            Op::Clean(later, bytes) => {
                 self.now_ms += later;
                 let before = self.log.cleaned_offset();
-                match clean(&self.log, self.now_ms) {
+                match clean(&self.log, *bytes, self.now_ms) {
                     None => assert_eq!(self.log.cleaned_offset(), before),
                     Some(summary) => {
                         let summary = summary.unwrap();
@@ -324,8 +329,10 @@ impl Rig {
         for (key, offset) in &keys {
             assert_eq!(last.get(key).map(|record| record.offset), Some(*offset));
         }
-        for (key, record) in last.iter().filter(|(_, record)| record.value.is_some() || record.timestamp == self.now_ms)
-        {
+        // Of a key that comes once more behind the end the cleaner may know that already, and not keep this one.
+        let later: BTreeSet<&Vec<u8>> = self.model.range(end.get()..).map(|(_, record)| &record.key).collect();
+        let stays = |record: &Seen| record.value.is_some() || record.timestamp == self.now_ms;
+        for (key, record) in last.iter().filter(|(key, record)| !later.contains(key) && stays(record)) {
             assert_eq!(keys.get(key), Some(&record.offset), "{record:?} must stay");
         }
     }
@@ -361,14 +368,18 @@ proptest! {
         ops.iter().for_each(|op| rig.run(op));
         rig.now_ms += RETENTION;
         rig.run(&Op::Roll);
-        rig.run(&Op::Clean(0));
-        rig.run(&Op::Clean(RETENTION));
+        rig.run(&Op::Clean(0, MUCH));
+        rig.run(&Op::Clean(RETENTION, MUCH));
         rig.reopen(false);
         rig.check();
         rig.check_producers();
         rig.check();
     }
+}
 
+proptest! {
+    // Each case tries every place there is.
+    #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn a_process_may_end_anywhere(ops in prop::collection::vec(op(), 5..30), segment_bytes in 300_i32..1500) {
         let dir = tempfile::tempdir().unwrap();
@@ -389,14 +400,14 @@ proptest! {
             let params = OpenParams { dir: Arc::from(tp_dir), log_dir, cleaned, ..rig.params.clone() };
             rig.open_again(&params);
             faults::end_after(Some(steps));
-            let result = clean(&rig.log, rig.now_ms);
+            let result = clean(&rig.log, MUCH, rig.now_ms);
             let ended = matches!(&result, Some(Err(CleanError::Log(_)))) || faults::step().is_err();
             faults::end_after(None);
             rig.open_again(&OpenParams { clean: false, ..params });
             prop_assert_eq!(rig.log.log_end_offset(), end);
             rig.check();
             // And once more, to the end.
-            if let Some(summary) = clean(&rig.log, rig.now_ms) {
+            if let Some(summary) = clean(&rig.log, MUCH, rig.now_ms) {
                 rig.check_cleaned(summary.unwrap().cleaned_to);
             }
             rig.check();
@@ -407,4 +418,206 @@ proptest! {
             prop_assert!(steps < 10_000);
         }
     }
+}
+
+/// Batches at 0 to 9, each with one record of the same key, in segments of two.
+fn five_segments(dir: &Path) -> Rig {
+    let mut rig = Rig::new(dir, config());
+    for n in 0..10 {
+        rig.append(0, false, 0, &[(1, Some(n))]);
+        if n % 2 == 1 {
+            rig.log.roll(rig.now_ms).unwrap();
+        }
+    }
+    rig
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir.join("t-0")).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_changes_meanwhile_makes_a_cleaning_void() {
+    type Change = fn(&Rig);
+    let changes: [(&str, Change); 4] = [
+        ("a truncation", |rig| assert!(rig.log.truncate_to(Offset(7), 1).unwrap())),
+        ("another beginning", |rig| rig.log.truncate_fully_and_start_at(Offset(70), 1).unwrap()),
+        ("a move", |rig| rig.log.pause_cleaning()),
+        ("the end", |rig| rig.log.close().unwrap()),
+    ];
+    for (what, change) in changes {
+        let dir = tempfile::tempdir().unwrap();
+        let rig = five_segments(dir.path());
+        let view = rig.log.begin_cleaning(Offset(10)).unwrap().unwrap();
+        let dir_of_log = Arc::from(rig.log.dir());
+        let output = super::output::Output::create(dir_of_log, Offset(0), 100, 100, 1).unwrap();
+        let new = output.finish(std::time::SystemTime::now()).unwrap();
+        change(&rig);
+        let before = names(dir.path());
+        let old = view.segments.clone();
+        let replaced = rig.log.replace_segments(&view, new, &old, 1).unwrap();
+        assert_eq!(replaced, crate::log::partition_log::Replaced::Void, "{what}");
+        assert_eq!(names(dir.path()), before, "{what}: no file is renamed");
+        rig.log.note_cleaned(&view, Offset(10));
+        assert!(rig.log.is_closed() || rig.log.cleaned_offset().is_none(), "{what}");
+    }
+}
+
+#[test]
+fn a_cleaning_that_is_given_up_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = five_segments(dir.path());
+    let before = names(dir.path());
+    let stop = Arc::new(AtomicBool::new(true));
+    let share = Share { dedupe_bytes: MUCH, load_factor: 0.9, buffer_bytes: 1 };
+    let throttle = Throttle::new(f64::MAX, Arc::new(ManualClock::new(0)));
+    for _ in 0..40 {
+        let value = vec![7; 20_000];
+        let mut builder = BatchBuilder::new(BatchSpec::default());
+        builder.append(1, Some(b"key"), Some(&value));
+        rig.log.append_as_leader(builder.build().unwrap().1, LeaderEpoch(0), Origin::Client, 1).unwrap();
+    }
+    rig.log.roll(1).unwrap();
+    rig.log.update_high_watermark(rig.log.log_end_offset());
+    let with_more = names(dir.path());
+    let result = Cleaner::new(share, Arc::new(throttle), stop).clean(&rig.log, &range_of(&rig.log, 1), 1);
+    assert!(matches!(result, Err(CleanError::GivenUp(_))), "{result:?}");
+    assert_eq!(names(dir.path()), with_more);
+    assert!(with_more.len() > before.len() && rig.log.cleaned_offset().is_none());
+}
+
+#[test]
+fn old_readers_go_on_in_what_was_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = five_segments(dir.path());
+    let read = rig.log.read(Offset(0), 1000, true, ReadUpTo::LogEnd).unwrap();
+    let segments = rig.log.begin_cleaning(Offset(10)).unwrap().unwrap().segments;
+    let summary = clean(&rig.log, MUCH, rig.now_ms).unwrap().unwrap();
+    assert_eq!((summary.before.records, summary.after.records, summary.after.segments), (10, 1, 1), "{summary:?}");
+    let bytes = bytes_of(&read);
+    let first = entries(&bytes).next().unwrap().unwrap().1;
+    assert_eq!(records_of(first)[0].offset, 0, "a slice that is being sent");
+    for segment in segments {
+        let base = segment.base_offset();
+        let place = segment.locate(base, segment.size(), crate::log::disk::Disk::Wait).unwrap().unwrap();
+        assert_eq!(place.base_offset, base, "a segment whose files had not been opened");
+    }
+    assert_eq!(committed(&rig.log).iter().map(|record| record.offset).collect::<Vec<_>>(), [9]);
+    for name in names(dir.path()).iter().filter(|name| name.contains(".log")) {
+        assert!(name.ends_with(".deleted") || name.ends_with("000.log") || name.ends_with("010.log"), "{name}");
+    }
+    assert_eq!(rig.params.log_dir.remove_due(i64::MAX), 15, "five segments of three files each");
+}
+
+#[test]
+fn tombstones_go_after_their_time_and_not_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::new(dir.path(), config());
+    rig.append(0, false, 4, &[(1, Some(1)), (2, Some(2)), (1, None)]);
+    let next_round = |rig: &mut Rig, later: i64| {
+        rig.now_ms += later;
+        rig.append(0, false, 0, &[(3, Some(3))]);
+        rig.log.roll(rig.now_ms).unwrap();
+        clean(&rig.log, MUCH, rig.now_ms).unwrap().unwrap();
+        rig.check();
+        batches(&rig.log)[0].0
+    };
+    let marked = next_round(&mut rig, 0);
+    assert!(marked.has_delete_horizon() && marked.base_timestamp == rig.now_ms + RETENTION, "{marked:?}");
+    assert_eq!((marked.record_count, marked.last_offset_delta, marked.codec()), (2, 2, 4));
+    let again = next_round(&mut rig, RETENTION - 1);
+    assert_eq!(again.base_timestamp, marked.base_timestamp, "the horizon is set once");
+    assert_eq!(next_round(&mut rig, 1).record_count, 1, "the tombstone has gone");
+    assert_eq!(committed(&rig.log)[0].timestamp, 10_001, "with a horizon for a base");
+}
+
+#[test]
+fn records_without_a_key_and_messages_of_old_formats() {
+    use crate::protocol::legacy::LegacyBuilder;
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path(), config());
+    for (magic, codec, first) in [(0, Codec::None, 0), (1, Codec::None, 3), (1, Codec::Gzip, 6), (0, Codec::Snappy, 9)]
+    {
+        let mut builder = LegacyBuilder::new(magic, codec.into(), None);
+        builder.append(Offset(first), 5, Some(b"a"), Some(b"1"));
+        builder.append(Offset(first + 1), 6, None, Some(b"2"));
+        builder.append(Offset(first + 2), 7, Some(&[b'b', u8::try_from(first).unwrap()]), Some(b"3"));
+        rig.log.append_as_follower(builder.build().unwrap(), 1).unwrap();
+    }
+    let mut builder = BatchBuilder::new(BatchSpec { base_offset: Offset(12), ..BatchSpec::default() });
+    builder.append(9, None, Some(b"x"));
+    builder.append(9, Some(b"c"), Some(b"x"));
+    rig.log.append_as_follower(builder.build().unwrap().1, 1).unwrap();
+    rig.log.roll(1).unwrap();
+    rig.log.update_high_watermark(rig.log.log_end_offset());
+    let summary = clean(&rig.log, MUCH, 1).unwrap().unwrap();
+    assert_eq!((summary.keys, summary.without_key), (6, 5), "{summary:?}");
+    let left: Vec<i64> = committed(&rig.log).iter().map(|record| record.offset).collect();
+    assert_eq!(left, [2, 5, 8, 9, 11, 13]);
+    for offset in 0..14 {
+        let found = committed_from(&rig.log, offset);
+        assert_eq!(found.first(), left.iter().find(|left| **left >= offset), "from {offset} on");
+    }
+}
+
+fn committed_from(log: &PartitionLog, offset: i64) -> Vec<i64> {
+    let bytes = bytes_of(&log.read(Offset(offset), 1 << 20, true, ReadUpTo::LogEnd).unwrap());
+    let records = entries(&bytes).flat_map(|entry| records_of(entry.unwrap().1));
+    records.map(|record| record.offset).filter(|at| *at >= offset).collect()
+}
+
+#[test]
+fn a_damaged_log_is_left_alone_and_said_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = five_segments(dir.path());
+    let path = dir.path().join("t-0/00000000000000000004.log");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[70] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let error = clean(&rig.log, MUCH, 1).unwrap().unwrap_err();
+    assert!(error.to_string().contains("the batch at offset 4 is damaged: its checksum is wrong"), "{error}");
+    assert!(!rig.params.log_dir.is_offline());
+}
+
+#[test]
+fn appends_and_reads_go_on_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path(), LogConfig { segment_bytes: 4_000, ..config() });
+    let done = AtomicBool::new(false);
+    let log = &rig.log;
+    let cleanings = std::thread::scope(|scope| {
+        let cleaner = scope.spawn(|| {
+            let mut count = 0;
+            while !done.load(std::sync::atomic::Ordering::Acquire) {
+                count += usize::from(clean(log, MUCH, 1).is_some_and(|summary| summary.is_ok()));
+            }
+            count
+        });
+        let reader = scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Acquire) {
+                let values = fold(&committed(log));
+                // Written in turn, so that the last ones are never far apart.
+                let number = |value: &Vec<u8>| u32::from_be_bytes(value[..4].try_into().unwrap());
+                let (min, max) = (values.values().map(number).min(), values.values().map(number).max());
+                assert!(max.unwrap_or(0) - min.unwrap_or(0) <= 32, "{min:?} to {max:?}");
+            }
+        });
+        for n in 0..6_000_u32 {
+            let mut builder = BatchBuilder::new(BatchSpec::default());
+            builder.append(i64::from(n), Some(&[u8::try_from(n % 16).unwrap()]), Some(&n.to_be_bytes()));
+            log.append_as_leader(builder.build().unwrap().1, LeaderEpoch(0), Origin::Client, 1).unwrap();
+            log.update_high_watermark(log.log_end_offset());
+        }
+        done.store(true, std::sync::atomic::Ordering::Release);
+        reader.join().unwrap();
+        cleaner.join().unwrap()
+    });
+    assert!(cleanings > 1, "{cleanings} cleanings");
+    log.roll(1).unwrap();
+    let summary = clean(log, MUCH, 1).unwrap().unwrap();
+    assert_eq!((summary.after.records, log.log_end_offset()), (16, Offset(6_000)), "{summary:?}");
+    assert!(!rig.params.log_dir.is_offline());
 }

@@ -90,7 +90,7 @@ impl LogManager {
         }
         self.futures.write().insert(tp.clone(), Arc::clone(&log));
         // A copy of records that are being compacted might get a value, and then not the tombstone that removed it.
-        current.void_cleaning();
+        current.pause_cleaning();
         tracing::info!(partition = %tp, "moves from {} to {}", current.log_dir().path().display(), log_dir.path().display());
         Ok(log)
     }
@@ -123,6 +123,9 @@ impl LogManager {
     /// A failure of the disk, which takes the log dir offline.
     pub fn remove_future(&self, tp: &TopicPartition, now_ms: i64) -> Result<(), LogError> {
         let Some(log) = self.futures.write().remove(tp) else { return Ok(()) };
+        if let Some(current) = self.get(tp) {
+            current.resume_cleaning();
+        }
         if log.log_dir().is_offline() {
             return Ok(());
         }
@@ -183,7 +186,13 @@ impl LogManager {
 
     /// Forgets future logs whose log dir has failed; their partitions stay where they are.
     pub fn drop_failed_futures(&self) {
-        self.futures.write().retain(|_, log| !log.log_dir().is_offline());
+        let mut failed = Vec::new();
+        self.futures.write().retain(|tp, log| {
+            let is_offline = log.log_dir().is_offline();
+            failed.extend(is_offline.then(|| tp.clone()));
+            !is_offline
+        });
+        failed.iter().filter_map(|tp| self.get(tp)).for_each(|current| current.resume_cleaning());
     }
 }
 

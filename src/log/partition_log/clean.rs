@@ -34,6 +34,8 @@ pub(in crate::log) struct Cleaning {
     claimed: AtomicBool,
     /// Whether the log cannot be cleaned as it is.
     uncleanable: AtomicBool,
+    /// Whether it is being copied to another log dir.
+    paused: AtomicBool,
 }
 
 /// A cleaner's hold of a log; no other thread cleans it meanwhile.
@@ -106,10 +108,16 @@ impl PartitionLog {
         self.shared.lock().cleaned = None;
     }
 
-    /// Makes void what a cleaning is at. Nothing is swapped in any more by it when this returns.
-    pub(in crate::log) fn void_cleaning(&self) {
+    /// Makes void what a cleaning is at, and lets none begin. Nothing is swapped in any more when this returns.
+    pub(in crate::log) fn pause_cleaning(&self) {
         let _writer = self.writer.lock();
+        self.cleaning.paused.store(true, Ordering::Release);
         self.shared.lock().cleanings_void += 1;
+    }
+
+    /// Lets cleanings begin again.
+    pub(in crate::log) fn resume_cleaning(&self) {
+        self.cleaning.paused.store(false, Ordering::Release);
     }
 
     /// Whether a cleaning that began with `view` can no longer come to an end.
@@ -150,10 +158,14 @@ impl PartitionLog {
         Ok(facts)
     }
 
-    /// What a cleaning up to `end`, the base of a segment, begins with.
-    pub(in crate::log) fn begin_cleaning(&self, end: Offset) -> Result<CleaningView, LogError> {
+    /// What a cleaning up to `end`, the base of a segment, begins with. `None` while cleanings are paused.
+    pub(in crate::log) fn begin_cleaning(&self, end: Offset) -> Result<Option<CleaningView>, LogError> {
         let (all, void, count) = {
             let shared = self.shared.lock();
+            // Paused before the count is taken, or counted up after it.
+            if self.cleaning.paused.load(Ordering::Acquire) {
+                return Ok(None);
+            }
             let rolled = shared.segments.len() - 1;
             let below = shared.segments.partition_point(|segment| segment.base_offset() < end).min(rolled);
             (shared.segments.clone(), shared.cleanings_void, below)
@@ -164,7 +176,7 @@ impl PartitionLog {
             aborted.extend(self.watch_segment(segment, "read the transaction index of", read)?);
         }
         let end = all[count].base_offset();
-        Ok(CleaningView { segments: all[..count].to_vec(), end, aborted, void })
+        Ok(Some(CleaningView { segments: all[..count].to_vec(), end, aborted, void }))
     }
 
     /// The producers of the log and where each wrote last: their last batches must not go.
