@@ -5,10 +5,10 @@
 //!   start                                       stop
 //!   configuration, open files                   end the ZooKeeper session: deregistered
 //!   lock the log dirs, bind the ports           flush, checkpoints, mark of an orderly stop
-//!   ZooKeeper session | load the logs           network threads
+//!   ZooKeeper session | load the logs           cleaner, network threads
 //!   check the ids, topic configurations         answer those who wait, drain the connections
 //!   replicas, fetchers, coordinators, register  coordinators, fetchers
-//!   controller, background tasks, accept        controller, background tasks
+//!   controller, cleaner, background, accept     controller, background tasks
 //!                                               leaderships handed on
 //! ```
 
@@ -53,6 +53,7 @@ use crate::coordinator::replica_log::ReplicaLog;
 use crate::coordinator::txn::coordinator::{Surroundings, TxnCoordinator};
 use crate::coordinator::txn::producer_ids::ProducerIds;
 use crate::coordinator::txn::verifier::TxnVerifier;
+use crate::log::cleaner::LogCleaner;
 use crate::log::manager::LogManager;
 use crate::network::listener::SocketServer;
 use crate::network::threads::NetworkThreads;
@@ -154,6 +155,7 @@ pub struct Server {
     threads: Arc<Mutex<NetworkThreads>>,
     control_plane: Option<NetworkThreads>,
     zk: ZkClient,
+    cleaner: Arc<LogCleaner>,
     /// Dropped last: connections of fetchers live on them.
     replication: replication::ReplicationThreads,
     tasks: Vec<JoinHandle<()>>,
@@ -239,6 +241,9 @@ impl Server {
         let channel = Arc::new(ControllerChannel::new(&config, Arc::clone(&manager), controller.clone()));
         blocks.open(&config, zk.clone(), Arc::clone(&manager), Arc::clone(&channel));
         manager.start_isr_changes(Arc::new(replication::IsrSender(channel)), &control);
+        let cleaner = LogCleaner::start(Arc::clone(&logs), parts::cleaner_options(&in_force), Arc::clone(&clock))
+            .context("the system gives no threads")?;
+        let cleaner = Arc::new(cleaner);
         let mut tasks = background::start(&config, &manager, &control);
         let epochs = Arc::clone(manager.broker_epochs());
         tasks.push(control.spawn(replication::keep_lease(zk.clone(), Arc::clone(&manager))));
@@ -252,6 +257,7 @@ impl Server {
         let threads = Arc::new(Mutex::new(threads));
         config_changes.reach(live_config::LiveConfig {
             manager: Arc::clone(&manager),
+            cleaner: Arc::clone(&cleaner),
             controller: controller.clone(),
             registration,
             addresses: sockets.local_addresses().to_vec(),
@@ -284,7 +290,18 @@ impl Server {
         let started = sockets.start_apart(&control, &handles, apart, dispatcher);
         started.context("the listeners cannot be started")?;
         let control_plane = control_plane.map(|(_, thread)| thread);
-        Ok(Self { context, sockets, threads, control_plane, zk, replication, tasks, controller_task, none_left })
+        Ok(Self {
+            context,
+            sockets,
+            threads,
+            control_plane,
+            zk,
+            cleaner,
+            replication,
+            tasks,
+            controller_task,
+            none_left,
+        })
     }
 
     /// This broker's id.
@@ -321,8 +338,9 @@ impl Server {
         self.context.replica_manager.stop_waiting();
         self.sockets.shutdown(DRAIN_PATIENCE).await;
         let manager = Arc::clone(&self.context.replica_manager);
-        let (threads, control_plane) = (self.threads, self.control_plane);
+        let (threads, control_plane, cleaner) = (self.threads, self.control_plane, self.cleaner);
         let closed = tokio::task::spawn_blocking(move || {
+            cleaner.stop();
             threads.lock().stop();
             drop(control_plane);
             manager.log_manager().shutdown(manager.broker_epoch());

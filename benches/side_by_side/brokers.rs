@@ -150,6 +150,18 @@ impl Broker {
         Ok(Self { kind, id, port, chroot: chroot.to_owned(), dir: dir.into(), process: None })
     }
 
+    /// Sets one more key, for the next start.
+    pub fn set(&self, key: &str, value: &str) -> Result<()> {
+        let mut file = File::options().append(true).open(self.dir.join("server.properties"))?;
+        Ok(writeln!(file, "{key}={value}")?)
+    }
+
+    /// Up to where partition 0 of a topic is compacted, as the broker wrote it down.
+    pub fn cleaned_to(&self, topic: &str) -> Option<i64> {
+        let text = fs::read_to_string(self.dir.join("data/cleaner-offset-checkpoint")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(&format!("{topic} 0 "))?.parse().ok())
+    }
+
     fn command(&self) -> Result<Command> {
         let config = self.dir.join("server.properties");
         let mut command = match self.kind {
@@ -202,6 +214,11 @@ impl Broker {
             let metadata = wire.metadata(&[])?;
             Ok((metadata.controller_id.0 >= 0 && !metadata.brokers.is_empty()).then_some(()))
         })
+    }
+
+    /// What is counted for its process.
+    pub fn counted(&self) -> Result<&Process> {
+        self.process.as_ref().context("not started")
     }
 
     pub fn process(&mut self) -> Result<&mut Process> {

@@ -4,6 +4,7 @@
 //! plain sockets with requests encoded beforehand, so that the brokers are what is measured.
 
 mod brokers;
+mod compaction;
 mod failover;
 mod groups;
 mod latency;
@@ -37,6 +38,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("failover", failovers),
     ("wide", wide),
     ("groups", many_groups),
+    ("compaction", compactions),
 ];
 
 type Scenario = fn(&Bench) -> Result<Vec<Row>>;
@@ -361,6 +363,24 @@ fn wide(bench: &Bench) -> Result<Vec<Row>> {
         }
     }
     let rows = figures.iter().enumerate().map(|(line, [kafka, barnabas])| row(27 + line, None, kafka, barnabas));
+    Ok(rows.collect())
+}
+
+/// 1 GiB of small keyed records is compacted while the end-to-end load runs. One broker at a time.
+fn compactions(bench: &Bench) -> Result<Vec<Row>> {
+    let mut figures: [[Vec<f64>; 2]; 4] = Default::default();
+    for &kind in &bench.kinds {
+        let broker = bench.stopped(kind)?;
+        let measured = compaction::run(broker, bench.rounds)?;
+        let column = usize::from(kind == Kind::Barnabas);
+        let compaction::Figures { seconds, cpu_seconds, rss_mib, beside, alone } = measured;
+        let lines = [vec![seconds], vec![cpu_seconds], vec![rss_mib], vec![millis(&beside)[1], millis(&alone)[1]]];
+        for (into, values) in figures.iter_mut().zip(lines) {
+            into[column] = values;
+        }
+        std::fs::remove_dir_all(bench.dir.join(kind.name()))?;
+    }
+    let rows = figures.iter().enumerate().map(|(line, [kafka, barnabas])| row(34 + line, None, kafka, barnabas));
     Ok(rows.collect())
 }
 

@@ -58,6 +58,10 @@ const ORDER: &[(&str, &str)] = &[
     ("1,000 groups of 3 members that all rebalance at once have settled, s", ""),
     ("the same: broker CPU-s", ""),
     ("100,000 committed offsets: start until all are answered, s", "1"),
+    ("1 GiB of small keyed records compacted, s", "several times as fast"),
+    ("the same: broker CPU-s", ""),
+    ("the same: most memory meanwhile, MiB", "no more"),
+    ("its p99 end to end meanwhile (alone), ms", "alone"),
 ];
 
 /// A row from the figures of both brokers; the ratio is that of their first figures.

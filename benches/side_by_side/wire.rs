@@ -213,20 +213,33 @@ fn put_varint(out: &mut BytesMut, value: i64) {
 
 /// A batch of magic 2 of `count` records without keys, each with a value of `value_len` bytes that begins with `stamp`.
 pub fn batch(count: usize, value_len: usize, stamp: u64) -> Result<Bytes> {
-    let mut out = BytesMut::with_capacity(BATCH_HEADER + count * (value_len + 16));
+    batch_of((0..count).map(|_| None), value_len, stamp)
+}
+
+/// As [`batch`], with a key for each record.
+pub fn keyed_batch<'a>(keys: impl Iterator<Item = &'a [u8]>, value_len: usize) -> Result<Bytes> {
+    batch_of(keys.map(Some), value_len, 0)
+}
+
+fn batch_of<'a>(keys: impl Iterator<Item = Option<&'a [u8]>>, value_len: usize, stamp: u64) -> Result<Bytes> {
+    let mut out = BytesMut::with_capacity(BATCH_HEADER + keys.size_hint().0 * (value_len + 32));
     out.put_bytes(0, BATCH_HEADER);
     let mut value: Vec<u8> = (0..value_len).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
     value[..8].copy_from_slice(&stamp.to_be_bytes());
-    for offset in 0..count as i64 {
-        let body = 1 + 1 + varint_len(offset) + 1 + varint_len(value_len as i64) + value_len + 1;
-        put_varint(&mut out, body as i64);
+    let mut count = 0_usize;
+    for (offset, key) in (0_i64..).zip(keys) {
+        let (key_len, key) = (key.map_or(-1, |key| key.len() as i64), key.unwrap_or_default());
+        let lens = varint_len(key_len) + key.len() + varint_len(value_len as i64) + value_len;
+        put_varint(&mut out, (1 + 1 + varint_len(offset) + lens + 1) as i64);
         out.put_u8(0);
         put_varint(&mut out, 0);
         put_varint(&mut out, offset);
-        put_varint(&mut out, -1);
+        put_varint(&mut out, key_len);
+        out.put_slice(key);
         put_varint(&mut out, value_len as i64);
         out.put_slice(&value);
         put_varint(&mut out, 0);
+        count += 1;
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis() as i64;
     let len = i32::try_from(out.len() - 12)?;

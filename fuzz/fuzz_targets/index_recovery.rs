@@ -55,6 +55,7 @@ fn params(dir: &Path, clean: bool, recovery_point: i64) -> OpenParams {
         config: Arc::new(LogConfig { index_interval_bytes: 100, ..LogConfig::default() }),
         log_start: Offset(0),
         recovery_point: Offset(recovery_point),
+        cleaned: None,
         clean,
         now_ms: 1,
         producer_expiration_ms: i64::MAX,

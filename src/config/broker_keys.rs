@@ -131,6 +131,13 @@ broker_keys! {
     log_retention_bytes: i64 = "log.retention.bytes", Long "-1", Any, High ClusterWide, "How large a partition may become before its oldest segments go; -1 for no limit.";
     log_retention_check_interval_ms: i64 = "log.retention.check.interval.ms", Long "300000", AtLeast(1), Medium ReadOnly, "How often segments are looked over for what has expired.";
     log_cleanup_policy: Vec<String> = "log.cleanup.policy", List "delete", SomeOf(&["compact", "delete"]), Medium ClusterWide, "What becomes of old records: delete, compact, or both.";
+    log_cleaner_enable: bool = "log.cleaner.enable", Boolean "true", Any, Medium ReadOnly, "Whether compaction runs.";
+    log_cleaner_threads: i32 = "log.cleaner.threads", Int "1", AtLeast(0), Medium ClusterWide, "Threads that compact.";
+    log_cleaner_io_max_bytes_per_second: f64 = "log.cleaner.io.max.bytes.per.second", Double "1.7976931348623157E308", Any, Medium ClusterWide, "Bytes a second compaction may read and write.";
+    log_cleaner_dedupe_buffer_size: i64 = "log.cleaner.dedupe.buffer.size", Long "134217728", Any, Medium ClusterWide, "Memory for the keys of a compaction, over all threads; at least 1 MiB for each.";
+    log_cleaner_io_buffer_size: i32 = "log.cleaner.io.buffer.size", Int "524288", AtLeast(0), Medium ClusterWide, "Memory for the records of a compaction, over all threads; a batch that is larger gets what it needs.";
+    log_cleaner_io_buffer_load_factor: f64 = "log.cleaner.io.buffer.load.factor", Double "0.9", Any, Medium ClusterWide, "How full the table of keys may become.";
+    log_cleaner_backoff_ms: i64 = "log.cleaner.backoff.ms", Long "15000", AtLeast(0), Medium ClusterWide, "How long to rest when there is nothing to compact.";
     log_cleaner_min_cleanable_ratio: f64 = "log.cleaner.min.cleanable.ratio", Double "0.5", Fraction(0.0, 1.0), Medium ClusterWide, "The share of a log that must be dirty before it is compacted.";
     log_cleaner_delete_retention_ms: i64 = "log.cleaner.delete.retention.ms", Long "86400000", AtLeast(0), Medium ClusterWide, "How long tombstones are kept.";
     log_cleaner_min_compaction_lag_ms: i64 = "log.cleaner.min.compaction.lag.ms", Long "0", AtLeast(0), Medium ClusterWide, "A record younger than this is not compacted away.";

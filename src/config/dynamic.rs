@@ -38,6 +38,16 @@ const TAKES_EFFECT: &[&str] = &[
     "compression.lz4.level",
     "compression.type",
     "compression.zstd.level",
+    "log.cleaner.backoff.ms",
+    "log.cleaner.dedupe.buffer.size",
+    "log.cleaner.delete.retention.ms",
+    "log.cleaner.io.buffer.load.factor",
+    "log.cleaner.io.buffer.size",
+    "log.cleaner.io.max.bytes.per.second",
+    "log.cleaner.max.compaction.lag.ms",
+    "log.cleaner.min.cleanable.ratio",
+    "log.cleaner.min.compaction.lag.ms",
+    "log.cleaner.threads",
     "log.cleanup.policy",
     "log.flush.interval.messages",
     "log.flush.interval.ms",
@@ -72,20 +82,16 @@ const TAKES_EFFECT: &[&str] = &[
 const WAITS: &[(&str, &str)] = &[
     ("listener.security.protocol.map", AT_START),
     ("listeners", AT_START),
-    ("log.cleaner.delete.retention.ms", NO_COMPACTION),
-    ("log.cleaner.max.compaction.lag.ms", NO_COMPACTION),
-    ("log.cleaner.min.cleanable.ratio", NO_COMPACTION),
-    ("log.cleaner.min.compaction.lag.ms", NO_COMPACTION),
     (
         "num.recovery.threads.per.data.dir",
         "logs are loaded while ZooKeeper is still being connected; set it in server.properties, it holds from the next start on",
     ),
 ];
 const AT_START: &str = "sockets are opened at a start; set it in server.properties and restart the broker";
-const NO_COMPACTION: &str = "Barnabas does not compact logs yet";
 
-/// Threads that may only become twice as many or half as many at a time (`DynamicThreadPool`, `DataPlaneAcceptor`).
-const IN_STEPS: &[&str] = &["num.network.threads", "num.replica.fetchers"];
+/// Threads that may only become twice as many or half as many at a time (`DynamicThreadPool`, `DataPlaneAcceptor`,
+/// `LogCleaner`).
+const IN_STEPS: &[&str] = &["log.cleaner.threads", "num.network.threads", "num.replica.fetchers"];
 
 /// Bytes a second that throttled followers are served.
 pub const LEADER_RATE: &str = "leader.replication.throttled.rate";
@@ -265,8 +271,7 @@ mod tests {
         assert!(check(LEADER_RATE, "5").is_ok() && check(LEADER_RATE, "-1").is_err());
         for (name, text, why) in [
             ("num.io.threads", "9", "it has no effect in Barnabas, as threads that wait for disks come and go"),
-            ("log.cleaner.threads", "2", "Barnabas does not act on it yet"),
-            ("log.cleaner.min.cleanable.ratio", "0.1", "Barnabas does not compact logs yet"),
+            ("log.cleaner.enable", "false", "set it in server.properties and restart the broker"),
             ("log.dirs", "/x", "set it in server.properties and restart the broker"),
         ] {
             let said = check(name, text).expect_err(name).to_string();
@@ -294,6 +299,8 @@ mod tests {
         {
             assert_eq!(check_steps(&with(now), &with(new)).is_ok(), fits, "{now} to {new}");
         }
+        let cleaners = BrokerConfig::from_pairs([("log.cleaner.threads", "3")]).expect("valid");
+        assert!(check_steps(&BrokerConfig::default(), &cleaners).is_err(), "one by default");
         let fetchers = BrokerConfig::from_pairs([("num.replica.fetchers", "3")]).expect("valid");
         let said = check_steps(&BrokerConfig::default(), &fetchers).expect_err("one by default").to_string();
         assert!(said.contains("value should not be greater than double the current value 1"), "{said}");

@@ -57,13 +57,6 @@ pub(super) static KNOWN_KEYS: &[KeyDef] = known_keys! {
     "zookeeper.ssl.truststore.type", String null, Any, Medium ReadOnly, NotYet, "The format of that trust store.";
     "eligible.leader.replicas.enable", Boolean "false", Any, High ReadOnly, NotYet, "Whether replicas outside the ISR that hold all committed records are tracked (KIP-966).";
     "log.dir.failure.timeout.ms", Long "30000", AtLeast(1), Low ReadOnly, NotYet, "Under KRaft, how long a broker whose failed folder cannot be reported stays up.";
-    "log.cleaner.enable", Boolean "true", Any, Medium ReadOnly, NotYet, "Whether compaction runs.";
-    "log.cleaner.threads", Int "1", AtLeast(0), Medium ClusterWide, NotYet, "Threads that compact.";
-    "log.cleaner.io.max.bytes.per.second", Double "1.7976931348623157E308", Any, Medium ClusterWide, NotYet, "Bytes a second compaction may read and write.";
-    "log.cleaner.dedupe.buffer.size", Long "134217728", Any, Medium ClusterWide, NotYet, "Memory for the keys of a compaction, over all threads.";
-    "log.cleaner.io.buffer.size", Int "524288", AtLeast(0), Medium ClusterWide, NotYet, "Memory for the records of a compaction, over all threads.";
-    "log.cleaner.io.buffer.load.factor", Double "0.9", Any, Medium ClusterWide, NotYet, "How full the table of keys may become.";
-    "log.cleaner.backoff.ms", Long "15000", AtLeast(0), Medium ClusterWide, NotYet, "How long to rest when there is nothing to compact.";
     "log.local.retention.ms", Long "-2", AtLeast(-2), Medium ClusterWide, NotYet, "How long records of a tiered topic stay on the local disk.";
     "log.local.retention.bytes", Long "-2", AtLeast(-2), Medium ClusterWide, NotYet, "How many bytes of a tiered topic stay on the local disk.";
     "num.replica.alter.log.dirs.threads", Int null, Any, High ReadOnly, NotYet, "Threads that move replicas between folders.";

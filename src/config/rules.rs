@@ -208,6 +208,22 @@ fn logs(config: &BrokerConfig) -> Result<(), ConfigError> {
     if config.log_cleanup_policy.is_empty() {
         return Err(ConfigError::not_allowed("log.cleanup.policy", "", "delete, compact, or both"));
     }
+    cleaner(config)
+}
+
+/// Each thread of the cleaner needs some memory for keys (`LogCleaner`).
+fn cleaner(config: &BrokerConfig) -> Result<(), ConfigError> {
+    const LEAST: i64 = 1 << 20;
+    let (size, threads) = (config.log_cleaner_dedupe_buffer_size, i64::from(config.log_cleaner_threads.max(1)));
+    if config.log_cleaner_enable && size / threads < LEAST {
+        let rule = "it must be at least 1048576 for each of log.cleaner.threads";
+        return Err(ConfigError::conflict("log.cleaner.dedupe.buffer.size", size, rule));
+    }
+    let factor = config.log_cleaner_io_buffer_load_factor;
+    if !(factor > 0.0 && factor <= 1.0) {
+        let allowed = "a number above 0, at most 1";
+        return Err(ConfigError::not_allowed("log.cleaner.io.buffer.load.factor", factor, allowed));
+    }
     Ok(())
 }
 

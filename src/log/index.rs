@@ -283,14 +283,16 @@ impl<E: IndexEntry> Index<E> {
     }
 
     /// Writes out and waits for the disk, if there is anything new.
-    pub fn sync(&self, path: &Path) -> io::Result<()> {
+    pub fn sync(&self, path: impl Fn() -> PathBuf) -> io::Result<()> {
         let file = {
             let mut state = self.state.lock();
-            self.write_pending(&mut state, path)?;
+            if !state.pending.is_empty() {
+                self.write_pending(&mut state, &path())?;
+            }
             if !std::mem::take(&mut state.dirty) {
                 return Ok(());
             }
-            self.file.open_existing(|| path.to_path_buf())?
+            self.file.open_existing(path)?
         };
         file.map_or(Ok(()), |file| file.sync_data())
     }
@@ -324,6 +326,11 @@ impl<E: IndexEntry> Index<E> {
         self.write_out(path)?;
         self.file.close();
         Ok(())
+    }
+
+    /// Nobody opens the file meanwhile: it is about to be renamed.
+    pub(crate) fn hold(&self) -> parking_lot::MutexGuard<'_, Option<Arc<File>>> {
+        self.file.hold()
     }
 
     /// Whether the file's descriptor is open.

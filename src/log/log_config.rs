@@ -23,6 +23,14 @@ pub struct LogConfig {
     pub delete: bool,
     /// Whether `cleanup.policy` has `compact`.
     pub compact: bool,
+    /// `min.cleanable.dirty.ratio`.
+    pub min_cleanable_ratio: f64,
+    /// `min.compaction.lag.ms`.
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`.
+    pub max_compaction_lag_ms: i64,
+    /// `delete.retention.ms`: how long tombstones and transaction markers are kept.
+    pub delete_retention_ms: i64,
     /// `file.delete.delay.ms`.
     pub file_delete_delay_ms: i64,
     /// `flush.messages`.
@@ -55,6 +63,10 @@ impl Default for LogConfig {
             retention_bytes: -1,
             delete: true,
             compact: false,
+            min_cleanable_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: 86_400_000,
             file_delete_delay_ms: 60_000,
             flush_messages: i64::MAX,
             flush_ms: i64::MAX,

@@ -21,6 +21,7 @@ use crate::log::meta::{self, DirLock, MetaProperties};
 use crate::log::partition_log::{OpenParams, PartitionLog};
 
 mod chores;
+mod cleaning;
 mod delete;
 mod load;
 mod moves;
@@ -69,6 +70,7 @@ struct Written {
     recovery_points: Option<Vec<(TopicPartition, Offset)>>,
     log_starts: Option<Vec<(TopicPartition, Offset)>>,
     high_watermarks: Option<Vec<(TopicPartition, Offset)>>,
+    cleaned: Option<Vec<(TopicPartition, Offset)>>,
 }
 
 /// The logs of a broker.
@@ -247,6 +249,7 @@ impl LogManager {
                 config: config.clone(),
                 log_start: Offset::ZERO,
                 recovery_point: Offset::ZERO,
+                cleaned: None,
                 clean: true,
                 now_ms,
                 producer_expiration_ms: self.producer_expiration_ms(),
@@ -277,7 +280,7 @@ impl LogManager {
                 let found = offsets.as_ref().and_then(|o| o.binary_search_by(|(known, _)| known.cmp(tp)).ok());
                 found.is_some_and(above)
             };
-            names(&written.recovery_points) || names(&written.log_starts)
+            names(&written.recovery_points) || names(&written.log_starts) || names(&written.cleaned)
         };
         if known {
             self.checkpoint_dir(dir);
@@ -345,6 +348,8 @@ fn open_dir(path: &Path) -> Result<ManagedDir, LogError> {
     Ok(dir)
 }
 
+#[cfg(test)]
+mod cleaning_tests;
 #[cfg(test)]
 mod move_tests;
 #[cfg(test)]

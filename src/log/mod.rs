@@ -5,9 +5,11 @@
 //! Never knows: sockets, requests, ZooKeeper, who leads a partition.
 
 pub mod checkpoint;
+pub mod cleaner;
 pub mod disk;
 pub mod epochs;
 pub mod error;
+pub(crate) mod faults;
 pub mod files;
 pub mod index;
 pub mod log_config;

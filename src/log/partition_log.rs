@@ -24,6 +24,7 @@ use crate::log::segment::Segment;
 use crate::log::tail::Tail;
 
 mod append;
+mod clean;
 mod flush;
 mod offsets;
 mod read;
@@ -34,6 +35,7 @@ mod truncate;
 pub(super) use roll::jitter;
 
 pub use append::{AppendError, AppendInfo};
+pub(in crate::log) use clean::{Claim, CleaningView, Replaced};
 pub use offsets::{FoundOffset, SegmentStart};
 pub use read::{LogRead, OffsetMetadata, ReadUpTo};
 
@@ -49,6 +51,7 @@ pub struct PartitionLog {
     closed: AtomicBool,
     // Held across a flush, so that no second one takes its segments for flushed before they are.
     flushing: Mutex<()>,
+    cleaning: clean::Cleaning,
     pub(super) writer: Mutex<Writer>,
     pub(super) shared: Mutex<Shared>,
 }
@@ -84,6 +87,10 @@ pub(super) struct Shared {
     /// Whether the high watermark was set since the log was opened.
     pub high_watermark_set: bool,
     pub recovery_point: Offset,
+    /// Below it the cleaner was; `None` if it never was here.
+    pub cleaned: Option<Offset>,
+    /// Counts what makes the work of a cleaning that is under way void: truncations, deletions of segments, moves.
+    pub cleanings_void: u64,
     /// Counts truncations, so that a flush that raced with one is not taken for a flush of what came after.
     pub truncations: u64,
     pub last_flush_ms: i64,
@@ -127,6 +134,8 @@ pub struct OpenParams {
     pub log_start: Offset,
     /// The recovery point that was checkpointed, or 0.
     pub recovery_point: Offset,
+    /// Up to where the log was compacted, by the checkpoint; `None` if it was not.
+    pub cleaned: Option<Offset>,
     /// Whether the log dir was closed in order the last time.
     pub clean: bool,
     /// Milliseconds since 1970.
@@ -153,6 +162,7 @@ impl PartitionLog {
             topic_id: Mutex::new(topic_id),
             closed: AtomicBool::new(false),
             flushing: Mutex::new(()),
+            cleaning: clean::Cleaning::default(),
             writer: Mutex::new(writer),
             shared: Mutex::new(shared),
         }

@@ -202,6 +202,8 @@ impl Loading<'_> {
             log_end: self.log_end,
             high_watermark: log_start,
             recovery_point: self.recovery_point.min(self.log_end),
+            // Of another log, or of more than is left of this one.
+            cleaned: self.params.cleaned.filter(|cleaned| *cleaned <= self.log_end),
             last_flush_ms: self.params.now_ms,
             epochs: self.epochs,
             open_transactions: self.open,

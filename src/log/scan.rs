@@ -97,12 +97,24 @@ pub struct Scanner<'a> {
     position: u64,
     buffer: Vec<u8>,
     at: usize,
+    chunk: usize,
 }
 
 impl<'a> Scanner<'a> {
     /// Begins at `position` of a file that ends at `end`.
     pub fn new(file: &'a File, position: u64, end: u64) -> Self {
-        Self { file, end, position, buffer: Vec::new(), at: 0 }
+        Self::with_buffer(file, position, end, Vec::new(), CHUNK)
+    }
+
+    /// Reads `chunk` bytes at a time into a buffer that served before.
+    pub fn with_buffer(file: &'a File, position: u64, end: u64, mut buffer: Vec<u8>, chunk: usize) -> Self {
+        buffer.clear();
+        Self { file, end, position, buffer, at: 0, chunk }
+    }
+
+    /// The buffer, to serve again.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.buffer
     }
 
     /// Where the next entry begins.
@@ -121,7 +133,7 @@ impl<'a> Scanner<'a> {
             return Ok(false);
         }
         self.buffer.copy_within(self.at.., 0);
-        self.buffer.resize(wanted.max(CHUNK).min(left), 0);
+        self.buffer.resize(wanted.max(self.chunk).min(left), 0);
         self.at = 0;
         match self.file.read_exact_at(&mut self.buffer[have..], self.position + have as u64) {
             Ok(()) => Ok(true),

@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::base::ids::Offset;
 use crate::log::disk::Disk;
+use crate::log::faults;
 use crate::log::files;
 use crate::log::index::{Index, IndexEntry, OffsetEntry, TimeEntry};
 use crate::log::scan;
@@ -64,6 +65,11 @@ impl LazyFile {
     pub fn is_open(&self) -> bool {
         self.file.lock().is_some()
     }
+
+    /// Nobody opens the file meanwhile: it is about to be renamed.
+    pub(crate) fn hold(&self) -> MutexGuard<'_, Option<Arc<File>>> {
+        self.file.lock()
+    }
 }
 
 /// The largest timestamp of a segment and the offset that has it; -1 for both where no record has a timestamp.
@@ -85,6 +91,9 @@ impl TimestampOffset {
 pub struct Segment {
     dir: Arc<Path>,
     base_offset: Offset,
+    /// Ends the names of its files: empty, or what says that they are not yet, or no longer, in place. Locked inside the
+    /// files' own locks, so that whoever opens one by its path gets this segment's.
+    suffix: RwLock<&'static str>,
     /// Bytes of whole batches in the `.log`.
     size: AtomicU64,
     created_ms: i64,
@@ -108,6 +117,7 @@ impl Segment {
         Self {
             dir,
             base_offset,
+            suffix: RwLock::new(""),
             size: AtomicU64::new(size),
             created_ms,
             log: LazyFile::default(),
@@ -157,7 +167,15 @@ impl Segment {
 
     /// The path of its file with the given suffix.
     pub fn path(&self, suffix: &str) -> PathBuf {
-        files::segment_file(&self.dir, self.base_offset, suffix)
+        let mut path = files::segment_file(&self.dir, self.base_offset, suffix).into_os_string();
+        path.push(*self.suffix.read());
+        path.into()
+    }
+
+    /// Says that its files, which nobody has opened yet, bear a further suffix.
+    pub(crate) fn with_suffix(self, suffix: &'static str) -> Self {
+        *self.suffix.write() = suffix;
+        self
     }
 
     /// The open `.log`.
@@ -272,10 +290,14 @@ impl Segment {
         self.modified_ms()
     }
 
+    /// When the `.log` was last written.
+    pub(crate) fn modified(&self) -> io::Result<std::time::SystemTime> {
+        fs::metadata(self.path(files::LOG))?.modified()
+    }
+
     /// When the `.log` was last written, in milliseconds since 1970.
     pub fn modified_ms(&self) -> io::Result<i64> {
-        let modified = fs::metadata(self.path(files::LOG))?.modified()?;
-        let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since = self.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
@@ -356,8 +378,8 @@ impl Segment {
             return Ok(());
         }
         self.log_file()?.sync_data()?;
-        self.offsets.sync(&self.path(files::INDEX))?;
-        self.times.sync(&self.path(files::TIME_INDEX))?;
+        self.offsets.sync(|| self.path(files::INDEX))?;
+        self.times.sync(|| self.path(files::TIME_INDEX))?;
         if self.has_aborted() {
             File::open(self.path(files::TXN_INDEX))?.sync_data()?;
         }
@@ -436,20 +458,27 @@ impl Segment {
         self.deleted.load(Ordering::Acquire)
     }
 
-    /// Renames its files to `*.deleted` and says what they are called now.
+    /// Renames its files to `*.deleted` and says what they are called now. Readers that hold the segment go on.
     pub(crate) fn rename_deleted(&self) -> io::Result<Vec<PathBuf>> {
         self.mark_deleted();
+        self.rename_as(files::DELETED)
+    }
+
+    /// Gives its files another suffix, the `.log` first, and says what they are called now.
+    pub(crate) fn rename_as(&self, suffix: &'static str) -> io::Result<Vec<PathBuf>> {
+        let (_log, _offsets, _times) = (self.log.hold(), self.offsets.hold(), self.times.hold());
         let mut renamed = Vec::new();
-        for suffix in [files::LOG, files::INDEX, files::TIME_INDEX, files::TXN_INDEX] {
-            let from = self.path(suffix);
-            let mut to = from.clone().into_os_string();
-            to.push(files::DELETED);
-            match fs::rename(&from, &to) {
+        for kind in [files::LOG, files::INDEX, files::TIME_INDEX, files::TXN_INDEX] {
+            let mut to = files::segment_file(&self.dir, self.base_offset, kind).into_os_string();
+            to.push(suffix);
+            faults::step()?;
+            match fs::rename(self.path(kind), &to) {
                 Ok(()) => renamed.push(to.into()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
+        *self.suffix.write() = suffix;
         Ok(renamed)
     }
 }

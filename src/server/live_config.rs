@@ -1,5 +1,5 @@
 //! What a change of this broker's configuration reaches beyond logs, partitions and limits of connections: the controller,
-//! the fetchers, the registration, the network threads (`BrokerReconfigurable` and its kin). Decides nothing: each part
+//! the fetchers, the registration, the network threads, the cleaner (`BrokerReconfigurable` and its kin). Decides nothing: each part
 //! does what the new values say.
 
 use std::net::SocketAddr;
@@ -9,10 +9,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use super::parts::positive;
+use super::parts::{cleaner_options, positive};
 use super::settings;
 use crate::config::broker::BrokerConfig;
 use crate::controller::ControllerHandle;
+use crate::log::cleaner::LogCleaner;
 use crate::network::lanes::Lanes;
 use crate::network::threads::NetworkThreads;
 use crate::replica::manager::ReplicaManager;
@@ -25,6 +26,8 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 pub struct LiveConfig {
     /// Its fetchers follow `num.replica.fetchers`.
     pub manager: Arc<ReplicaManager>,
+    /// Follows its keys, `log.cleaner.enable` but at a start.
+    pub cleaner: Arc<LogCleaner>,
     /// Follows `unclean.leader.election.enable`.
     pub controller: ControllerHandle,
     /// Follows `advertised.listeners`.
@@ -46,6 +49,15 @@ impl LiveConfig {
         }
         if before.advertised_endpoints() != now.advertised_endpoints() {
             self.advertise(now).await;
+        }
+        if cleaner_options(before) != cleaner_options(now) {
+            let (cleaner, options) = (Arc::clone(&self.cleaner), cleaner_options(now));
+            // Waits for the cleaner's threads to end.
+            match tokio::task::spawn_blocking(move || cleaner.reconfigure(options)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => warn!("the cleaner has fewer threads than it should: {error}"),
+                Err(error) => warn!("the cleaner did not start anew: {error}"),
+            }
         }
         if before.num_network_threads != now.num_network_threads {
             self.resize_network(positive(now.num_network_threads)).await;

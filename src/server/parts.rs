@@ -8,6 +8,7 @@ use tracing::info;
 use super::settings::millis;
 use crate::base::ids::BrokerId;
 use crate::config::broker::BrokerConfig;
+use crate::log::cleaner::CleanerOptions;
 use crate::log::log_config::LogConfig;
 use crate::log::manager::{LogManager, ManagerOptions};
 use crate::replica::topic_configs::default_log_config as topic_defaults;
@@ -27,6 +28,19 @@ pub fn log_options(config: &BrokerConfig) -> ManagerOptions {
         recovery_threads_per_dir: positive(config.num_recovery_threads_per_data_dir),
         producer_expiration_ms: i64::from(config.producer_id_expiration_ms),
         ..ManagerOptions::new(config.log_directories())
+    }
+}
+
+/// How compaction runs.
+pub fn cleaner_options(config: &BrokerConfig) -> CleanerOptions {
+    CleanerOptions {
+        enabled: config.log_cleaner_enable,
+        threads: positive(config.log_cleaner_threads),
+        dedupe_buffer_size: u64::try_from(config.log_cleaner_dedupe_buffer_size).unwrap_or(0),
+        io_buffer_size: positive(config.log_cleaner_io_buffer_size),
+        load_factor: config.log_cleaner_io_buffer_load_factor,
+        max_bytes_per_second: config.log_cleaner_io_max_bytes_per_second,
+        backoff_ms: u64::try_from(config.log_cleaner_backoff_ms).unwrap_or(0),
     }
 }
 

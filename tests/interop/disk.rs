@@ -160,7 +160,7 @@ fn check_files(broker: &Broker) {
     }
 }
 
-fn dump(files: &[PathBuf], options: &[&str]) -> String {
+pub(crate) fn dump(files: &[PathBuf], options: &[&str]) -> String {
     let list: Vec<String> = files.iter().map(|file: &PathBuf| Path::display(file).to_string()).collect();
     let mut command = jvm::tool(jvm::NEW, "kafka-dump-log");
     command.args(options).args(["--files", &list.join(",")]);

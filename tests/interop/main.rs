@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod compaction;
 mod console;
 mod disk;
 mod dynamic;

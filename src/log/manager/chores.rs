@@ -24,10 +24,11 @@ impl LogManager {
     /// Deletes old segments (every `log.retention.check.interval.ms`); returns how many.
     pub fn run_retention(&self, now_ms: i64) -> usize {
         let mut deleted = 0;
-        for log in self.all() {
+        // What is being compacted waits for the next time: the cleaner would have to begin anew.
+        for log in self.all().iter().filter(|log| !log.is_being_cleaned()) {
             match log.delete_old_segments(now_ms) {
                 Ok(count) => deleted += count,
-                Err(error) => log_failure(&log, "retention", Err(error)),
+                Err(error) => log_failure(log, "retention", Err(error)),
             }
         }
         deleted
@@ -66,6 +67,17 @@ impl LogManager {
         let mut written = dir.written.lock();
         write_if_changed(dir, files::RECOVERY_POINTS, points, &mut written.recovery_points);
         write_if_changed(dir, files::LOG_STARTS, starts, &mut written.log_starts);
+        drop(written);
+        self.checkpoint_cleaned_in(dir);
+    }
+
+    /// Writes how far the logs of one log dir were compacted.
+    pub(super) fn checkpoint_cleaned_in(&self, dir: &ManagedDir) {
+        let cleaned = self.offsets_in(dir, |log| log.cleaned_offset());
+        let mut written = dir.written.lock();
+        if written.cleaned.is_some() || !cleaned.is_empty() {
+            write_if_changed(dir, files::CLEANER_OFFSETS, cleaned, &mut written.cleaned);
+        }
     }
 
     /// Gives back the descriptors of old segments that nobody reads any more (every half minute or so).

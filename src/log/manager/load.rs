@@ -158,11 +158,13 @@ impl LogManager {
         *dir.previous_epoch.lock() = clean.and_then(|clean| clean.broker_epoch);
         let recovery_points = read_checkpoint(path, files::RECOVERY_POINTS, "all logs are checked as a whole");
         let log_starts = read_checkpoint(path, files::LOG_STARTS, "logs start with their first segments");
+        let cleaned = read_checkpoint(path, files::CLEANER_OFFSETS, "compacted logs are cleaned from their start on");
         // In the order of the map, which is that of the names.
         *dir.written.lock() = super::Written {
             recovery_points: as_written(&recovery_points),
             log_starts: as_written(&log_starts),
             high_watermarks: None,
+            cleaned: as_written(&cleaned),
         };
         let mut configs: std::collections::HashMap<Arc<str>, Arc<LogConfig>> = std::collections::HashMap::new();
         let mut jobs = Vec::new();
@@ -185,6 +187,7 @@ impl LogManager {
                 config,
                 log_start: log_starts.get(&tp).copied().unwrap_or(Offset::ZERO),
                 recovery_point: recovery_points.get(&tp).copied().unwrap_or(Offset::ZERO),
+                cleaned: cleaned.get(&tp).copied(),
                 clean: clean.is_some(),
                 now_ms,
                 producer_expiration_ms: self.producer_expiration_ms(),
@@ -211,6 +214,7 @@ impl LogManager {
             config: config_for(&tp.topic),
             log_start: Offset::ZERO,
             recovery_point: Offset::ZERO,
+            cleaned: None,
             clean,
             now_ms,
             producer_expiration_ms: self.producer_expiration_ms(),

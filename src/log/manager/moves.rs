@@ -89,6 +89,8 @@ impl LogManager {
             log.assign_topic_id(id)?;
         }
         self.futures.write().insert(tp.clone(), Arc::clone(&log));
+        // A copy of records that are being compacted might get a value, and then not the tombstone that removed it.
+        current.pause_cleaning();
         tracing::info!(partition = %tp, "moves from {} to {}", current.log_dir().path().display(), log_dir.path().display());
         Ok(log)
     }
@@ -108,6 +110,7 @@ impl LogManager {
             config,
             log_start: Offset::ZERO,
             recovery_point: Offset::ZERO,
+            cleaned: None,
             clean: true,
             now_ms,
             producer_expiration_ms: self.producer_expiration_ms(),
@@ -120,6 +123,9 @@ impl LogManager {
     /// A failure of the disk, which takes the log dir offline.
     pub fn remove_future(&self, tp: &TopicPartition, now_ms: i64) -> Result<(), LogError> {
         let Some(log) = self.futures.write().remove(tp) else { return Ok(()) };
+        if let Some(current) = self.get(tp) {
+            current.resume_cleaning();
+        }
         if log.log_dir().is_offline() {
             return Ok(());
         }
@@ -148,6 +154,8 @@ impl LogManager {
         let mut params = self.params_of(tp, place.clone(), &log_dir, current.config(), now_ms);
         params.log_start = current.log_start_offset();
         params.recovery_point = future.log_end_offset();
+        // What was copied is as clean as it was when the move began; since then nothing was cleaned.
+        params.cleaned = current.cleaned_offset();
         let log = Arc::new(PartitionLog::open(&params)?);
         log.update_high_watermark(current.high_watermark());
         if let Some(epoch) = current.latest_epoch().filter(|epoch| log.latest_epoch() < Some(*epoch)) {
@@ -178,7 +186,13 @@ impl LogManager {
 
     /// Forgets future logs whose log dir has failed; their partitions stay where they are.
     pub fn drop_failed_futures(&self) {
-        self.futures.write().retain(|_, log| !log.log_dir().is_offline());
+        let mut failed = Vec::new();
+        self.futures.write().retain(|tp, log| {
+            let is_offline = log.log_dir().is_offline();
+            failed.extend(is_offline.then(|| tp.clone()));
+            !is_offline
+        });
+        failed.iter().filter_map(|tp| self.get(tp)).for_each(|current| current.resume_cleaning());
     }
 }
 

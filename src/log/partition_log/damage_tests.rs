@@ -81,14 +81,16 @@ fn keep_batches(folder: &Path, base: i64, kept: &[usize]) {
     fs::write(path, kept.iter().flat_map(|n| content[n * len..(n + 1) * len].to_vec()).collect::<Vec<u8>>()).unwrap();
 }
 
-/// The machine lost its power: of the segment at 5 some whole batches are gone, the file of the next one is there.
-fn open_without(kept: &[usize], next: &[usize], recovery_point: i64, compact: bool) -> (i64, usize) {
+/// The machine lost its power, or the broker was killed: of the segment at 5 some whole batches are not there, the file of
+/// the next one is.
+fn open_without(kept: &[usize], next: &[usize], recovery_point: i64, cleaned: Option<i64>) -> (i64, usize) {
     let dir = tempfile::tempdir().unwrap();
-    let orderly = params(dir.path(), LogConfig { compact, ..LogConfig::default() });
+    let orderly = params(dir.path(), LogConfig::default());
     write_three_segments(&orderly);
     keep_batches(&dir.path().join("t-0"), 5, kept);
     keep_batches(&dir.path().join("t-0"), 10, next);
-    let found = OpenParams { clean: false, recovery_point: Offset(recovery_point), ..orderly };
+    let cleaned = cleaned.map(Offset);
+    let found = OpenParams { clean: false, recovery_point: Offset(recovery_point), cleaned, ..orderly };
     let log = PartitionLog::open(&found).unwrap();
     let (end, recovery_point) = (log.log_end_offset(), log.recovery_point());
     assert!(recovery_point <= end, "{recovery_point} was never flushed");
@@ -100,15 +102,22 @@ fn open_without(kept: &[usize], next: &[usize], recovery_point: i64, compact: bo
 #[test]
 fn a_segment_that_lost_whole_batches_ends_the_log() {
     let all = [0, 1, 2, 3, 4];
-    for compact in [false, true] {
-        assert_eq!(open_without(&[0, 1], &[], 2, compact), (7, 2), "the next segment is empty");
-        assert_eq!(open_without(&[0, 1], &all, 2, compact), (7, 2), "the next segment is whole");
-        assert_eq!(open_without(&[0, 1], &[0, 1], 6, compact), (7, 2), "a part of it was flushed");
-        assert_eq!(open_without(&all, &[], 6, compact), (10, 3), "nothing is missing");
-    }
-    assert_eq!(open_without(&[], &[], 5, false), (5, 2), "all of it is gone");
-    assert_eq!(open_without(&[0, 1], &all, 10, false), (15, 3), "what was flushed is as it was");
-    assert_eq!(open_without(&[0, 2], &all, 2, true), (15, 3), "compaction leaves gaps");
+    assert_eq!(open_without(&[0, 1], &[], 2, None), (7, 2), "the next segment is empty");
+    assert_eq!(open_without(&[0, 1], &all, 2, None), (7, 2), "the next segment is whole");
+    assert_eq!(open_without(&[0, 1], &[0, 1], 6, None), (7, 2), "a part of it was flushed");
+    assert_eq!(open_without(&all, &[], 6, None), (10, 3), "nothing is missing");
+    assert_eq!(open_without(&[], &[], 5, None), (5, 2), "all of it is gone");
+    assert_eq!(open_without(&[], &all, 0, Some(5)), (5, 2), "what was compacted ends before it");
+    assert_eq!(open_without(&[0, 1], &all, 10, None), (15, 3), "what was flushed is as it was");
+}
+
+#[test]
+fn a_segment_that_was_compacted_does_not_end_the_log() {
+    let all = [0, 1, 2, 3, 4];
+    assert_eq!(open_without(&[0, 2], &all, 2, None), (15, 3), "only compaction takes batches out of the middle");
+    assert_eq!(open_without(&[0, 1], &all, 2, Some(10)), (15, 3), "the cleaner had flushed it");
+    assert_eq!(open_without(&[], &[3], 0, Some(15)), (14, 3), "of the last one the end is gone all the same");
+    assert_eq!(open_without(&[], &all, 10, None), (15, 3), "our cleaner stays below the recovery point");
 }
 
 proptest! {

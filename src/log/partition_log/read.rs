@@ -16,6 +16,10 @@ use crate::log::tail::Place;
 use crate::log::txn_index::{self, AbortedTxn};
 use crate::protocol::payload::FileSlice;
 
+/// A read that meets segments which the cleaner is just replacing begins anew. Once is enough: a new segment is not cleaned
+/// again so soon.
+const ATTEMPTS: usize = 8;
+
 /// How far a reader may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadUpTo {
@@ -116,7 +120,29 @@ impl PartitionLog {
         disk: Disk,
     ) -> Result<Option<LogRead>, LogError> {
         self.log_dir.check_online()?;
-        let view = self.view(offset, up_to)?;
+        let mut attempts = 0;
+        loop {
+            let view = self.view(offset, up_to)?;
+            // The active segment, of which recent batches are known, is never replaced.
+            let segments = if view.known.is_some() { Segments::new() } else { view.segments.clone() };
+            let result = self.read_view(view, offset, max_bytes, min_one, up_to, disk);
+            attempts += 1;
+            // What was found in an old segment may not go with the aborted transactions of a new one.
+            if attempts == ATTEMPTS || !segments.iter().any(|segment| segment.is_deleted()) {
+                return result;
+            }
+        }
+    }
+
+    fn read_view(
+        &self,
+        view: View,
+        offset: Offset,
+        max_bytes: usize,
+        min_one: bool,
+        up_to: ReadUpTo,
+        disk: Disk,
+    ) -> Result<Option<LogRead>, LogError> {
         let mut read = view.read;
         if up_to == ReadUpTo::LastStableOffset {
             read.aborted = Some(Vec::new());

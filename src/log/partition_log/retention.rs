@@ -79,6 +79,7 @@ impl PartitionLog {
         let (gone, start) = {
             let mut shared = self.shared.lock();
             let gone: Vec<Arc<Segment>> = shared.segments.drain(..count).collect();
+            shared.cleanings_void += 1;
             let start = shared.segments[0].base_offset();
             raise_log_start(&mut shared, start);
             (gone, shared.log_start)

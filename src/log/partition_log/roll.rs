@@ -60,7 +60,7 @@ impl PartitionLog {
             Some(first) if first >= 0 => max_timestamp.saturating_sub(first),
             _ => now_ms.saturating_sub(active.created_ms()),
         };
-        Ok(waited > config.segment_ms - writer.roll_jitter_ms)
+        Ok(waited > most_segment_ms(config) - writer.roll_jitter_ms)
     }
 
     /// Begins a new segment at the log end.
@@ -133,8 +133,17 @@ impl PartitionLog {
     }
 }
 
+/// `segment.ms`; where compaction must come sooner (`max.compaction.lag.ms`), the active segment, which is never compacted,
+/// must not last longer than that (KIP-354).
+fn most_segment_ms(config: &LogConfig) -> i64 {
+    match config.compact {
+        true if config.max_compaction_lag_ms > 0 => config.segment_ms.min(config.max_compaction_lag_ms),
+        _ => config.segment_ms,
+    }
+}
+
 /// A random part of `segment.jitter.ms`, so that segments of many partitions do not roll at once.
 pub(in crate::log) fn jitter(config: &LogConfig) -> i64 {
-    let most = config.segment_jitter_ms.min(config.segment_ms);
+    let most = config.segment_jitter_ms.min(most_segment_ms(config));
     if most <= 0 { 0 } else { rand::random_range(0..most) }
 }

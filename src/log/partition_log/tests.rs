@@ -88,6 +88,7 @@ pub(crate) fn params(dir: &Path, config: LogConfig) -> OpenParams {
         config: Arc::new(config),
         log_start: Offset::ZERO,
         recovery_point: Offset::ZERO,
+        cleaned: None,
         clean: true,
         now_ms: 1,
         producer_expiration_ms: i64::MAX,

@@ -47,6 +47,8 @@ impl PartitionLog {
             shared.log_start = shared.log_start.min(offset);
             shared.high_watermark = shared.high_watermark.min(offset);
             shared.recovery_point = shared.recovery_point.min(offset);
+            shared.cleaned = shared.cleaned.map(|cleaned| cleaned.min(offset));
+            shared.cleanings_void += 1;
             shared.epochs.truncate_from_end(offset);
             (gone, shared.active().clone())
         };
@@ -71,7 +73,11 @@ impl PartitionLog {
 
     fn start_over(&self, writer: &mut Writer, offset: Offset, now_ms: i64) -> Result<(), LogError> {
         tracing::info!(partition = %self.tp, "removing everything, the log begins anew at {offset}");
-        let gone = self.shared.lock().segments.clone();
+        let gone = {
+            let mut shared = self.shared.lock();
+            shared.cleanings_void += 1;
+            shared.segments.clone()
+        };
         self.remove_segments(&gone)?;
         let segment = Arc::new(self.create_segment(offset, &self.config(), now_ms)?);
         for snapshot in writer.snapshots.drain(..) {
@@ -89,6 +95,8 @@ impl PartitionLog {
         shared.log_end = offset;
         shared.high_watermark = offset;
         shared.recovery_point = shared.recovery_point.min(offset);
+        shared.cleaned = None;
+        shared.cleanings_void += 1;
         shared.epochs.clear();
         shared.open_transactions = OpenTransactions::default();
         drop(shared);
@@ -121,6 +129,7 @@ impl PartitionLog {
             config: self.config(),
             log_start: self.log_start_offset(),
             recovery_point: self.recovery_point(),
+            cleaned: None,
             clean: true,
             now_ms,
             producer_expiration_ms: i64::MAX,

@@ -140,10 +140,14 @@ impl Loading<'_> {
     }
 
     /// Whether records are missing before segment `at`, all of which is unflushed. Where compaction has removed batches the
-    /// offsets have gaps as well: there only a segment without any other gap has lost its end.
+    /// offsets have gaps as well. A topic's policy tells nothing, as it may have been another when the gap came about, and
+    /// is not known yet at a start. But our cleaner never passes the recovery point, and whoever wrote the cleaner's
+    /// checkpoint had flushed what is below. Else (a JVM broker was killed amid a cleaning) the segment itself tells: a loss
+    /// of power leaves a file that is too short, or zeros in it; only compaction takes batches out of the middle.
     fn ends_too_soon(&self, at: usize, before: Checked) -> bool {
         let next = self.segments[at].base_offset();
-        next > self.log_end && next > self.recovery_point && (!self.params.config.compact || before.has_no_gaps)
+        let flushed = self.recovery_point.max(self.params.cleaned.unwrap_or(Offset::ZERO));
+        next > self.log_end && next > flushed && before.has_no_gaps
     }
 
     fn remove_behind(&mut self, at: usize) -> Result<(), LogError> {
@@ -277,6 +281,6 @@ impl Loading<'_> {
             }
         }
         self.progress.add(segment.size() - reported);
-        Ok(End { next_offset, valid_bytes: position, has_no_gaps: has_no_gaps && !first })
+        Ok(End { next_offset, valid_bytes: position, has_no_gaps })
     }
 }

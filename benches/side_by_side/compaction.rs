@@ -1,0 +1,176 @@
+//! Compaction of many small keyed records, while the end-to-end load runs on another topic.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use kafka_protocol::messages::{CreateTopicsRequest, IncrementalAlterConfigsRequest};
+use kafka_protocol::protocol::StrBytes;
+
+use super::brokers::Broker;
+use super::latency::{self, Latencies};
+use super::wire::{self, Wire};
+
+/// What is written, about.
+const TOTAL: usize = 1 << 30;
+/// Keys to choose from.
+const KEYS: u64 = 2_000_000;
+const KEY_LEN: usize = 16;
+const VALUE_LEN: usize = 84;
+/// Records in a batch of about 16 KiB, the default `batch.size` of clients.
+const RECORDS: usize = 150;
+/// Requests under way while the topic is filled.
+const DEPTH: usize = 8;
+/// A compaction takes no longer than that.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What was measured; the seconds and the memory are those of the median round.
+pub struct Figures {
+    pub seconds: f64,
+    pub cpu_seconds: f64,
+    pub rss_mib: f64,
+    /// End to end while compaction ran.
+    pub beside: Latencies,
+    /// And before.
+    pub alone: Latencies,
+}
+
+/// Measures a broker that is not started yet.
+pub fn run(mut broker: Broker, rounds: usize) -> Result<Figures> {
+    broker.set("log.cleaner.backoff.ms", "100")?;
+    broker.start()?;
+    broker.wire()?.create_topics(&[("tail".to_owned(), 1)])?;
+    let (mut alone, mut beside) = (latency::new_latencies()?, latency::new_latencies()?);
+    let mut runs = Vec::new();
+    // The first round warms up, files and compilers.
+    for round in 0..=rounds {
+        let topic = format!("table-{round}");
+        create(&mut broker.wire()?, &topic)?;
+        let last = fill(&broker, &topic, round as u64)?;
+        super::settle()?;
+        let quiet = latency::alone(&broker, "tail", Duration::from_secs(2), Duration::from_secs(5))?;
+        let (loaded, run) = compact(&broker, &topic, last)?;
+        eprintln!("  {:?}: {run:.2?} (s, CPU-s, MiB)", broker.kind);
+        broker.wire()?.delete_topic(&topic)?;
+        if round > 0 {
+            runs.push(run);
+            alone.add(quiet)?;
+            beside.add(loaded)?;
+        }
+    }
+    broker.stop()?;
+    runs.sort_by(|one, other| one[0].total_cmp(&other[0]));
+    let [seconds, cpu_seconds, rss_mib] = *runs.get(runs.len() / 2).context("no round was measured")?;
+    Ok(Figures { seconds, cpu_seconds, rss_mib, beside, alone })
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+/// A compacted topic that is not compacted yet.
+fn create(wire: &mut Wire, topic: &str) -> Result<()> {
+    let configs = [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "1"), ("segment.bytes", "104857600")];
+    let configs =
+        configs.map(|(key, value)| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value))));
+    let creatable = CreatableTopic::default()
+        .with_name(wire::name(topic))
+        .with_num_partitions(1)
+        .with_replication_factor(1)
+        .with_configs(configs.into());
+    let request = CreateTopicsRequest::default().with_topics(vec![creatable]).with_timeout_ms(60_000);
+    for answer in wire.call(&request, wire::CREATE_TOPICS)?.topics {
+        ensure!(answer.error_code == 0, "creating {topic} failed with error {}", answer.error_code);
+    }
+    super::process::wait_for("a leader", Duration::from_secs(60), || {
+        Ok((wire::led_partitions(&wire.metadata(&[topic])?) == 1).then_some(()))
+    })
+}
+
+/// Has it compacted from now on.
+fn let_go(wire: &mut Wire, topic: &str) -> Result<()> {
+    let config = AlterableConfig::default().with_name(text("min.cleanable.dirty.ratio")).with_value(Some(text("0.01")));
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text(topic))
+        .with_configs(vec![config]);
+    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+    for answer in wire.call(&request, 0)?.responses {
+        ensure!(answer.error_code == 0, "altering {topic} failed with error {}", answer.error_code);
+    }
+    Ok(())
+}
+
+/// Keys by chance, the same for both brokers.
+fn keys(state: &mut u64) -> Vec<[u8; KEY_LEN]> {
+    let next = |_| {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        let mut key = *b"key-000000000000";
+        key[KEY_LEN - 8..].copy_from_slice(&(*state % KEYS).to_be_bytes());
+        key
+    };
+    (0..RECORDS).map(next).collect()
+}
+
+/// Fills partition 0; returns where the active segment begins.
+fn fill(broker: &Broker, topic: &str, seed: u64) -> Result<i64> {
+    let mut state = 0x9e37_79b9_7f4a_7c15 ^ (seed + 1);
+    let mut wire = broker.wire()?;
+    let mut made = 0;
+    let mut under_way = 0;
+    while made < TOTAL || under_way > 0 {
+        if made < TOTAL && under_way < DEPTH {
+            let keys = keys(&mut state);
+            let batch = wire::keyed_batch(keys.iter().map(<[u8; KEY_LEN]>::as_slice), VALUE_LEN)?;
+            made += batch.len();
+            wire.stream.write_all(&wire::produce_frame(topic, 0, 1, batch)?)?;
+            under_way += 1;
+        } else {
+            wire.receive_produced()?;
+            under_way -= 1;
+        }
+    }
+    let names = broker.log_files(topic)?;
+    let bases = names.iter().filter_map(|path| path.file_stem()?.to_str()?.parse::<i64>().ok());
+    bases.max().filter(|base| *base > 0).context("there is one segment only")
+}
+
+/// Compaction up to offset `last` beside the end-to-end load: seconds, processor seconds, and the most memory in MiB.
+fn compact(broker: &Broker, topic: &str, last: i64) -> Result<(Latencies, [f64; 3])> {
+    let mut latencies = latency::new_latencies()?;
+    let (stop, recording) = (AtomicBool::new(false), AtomicBool::new(false));
+    let run = thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            // The tail's clients are at their pace by then.
+            thread::sleep(Duration::from_millis(500));
+            let run = watch(broker, topic, last, &recording);
+            stop.store(true, Ordering::Relaxed);
+            run
+        });
+        latency::end_to_end(broker, "tail", &stop, &recording, &mut latencies)?;
+        watching.join().ok().context("the watcher panicked")?
+    })?;
+    Ok((latencies, run))
+}
+
+fn watch(broker: &Broker, topic: &str, last: i64, recording: &AtomicBool) -> Result<[f64; 3]> {
+    let process = broker.counted()?;
+    let (cpu, mut most) = (process.cpu()?, process.rss_kib()?);
+    recording.store(true, Ordering::Relaxed);
+    let_go(&mut broker.wire()?, topic)?;
+    let begun = Instant::now();
+    while broker.cleaned_to(topic).is_none_or(|to| to < last) {
+        ensure!(begun.elapsed() < PATIENCE, "not compacted within {PATIENCE:?}");
+        most = most.max(process.rss_kib()?);
+        thread::sleep(Duration::from_millis(20));
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    recording.store(false, Ordering::Relaxed);
+    Ok([seconds, (process.cpu()? - cpu).as_secs_f64(), most / 1024.0])
+}
