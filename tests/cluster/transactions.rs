@@ -7,7 +7,9 @@ use barnabas::protocol::builder::{BatchBuilder, BatchSpec};
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
-use kafka_protocol::messages::txn_offset_commit_request::{TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic};
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 
@@ -136,9 +138,8 @@ impl<'a> Transactional<'a> {
         let partition = TxnOffsetCommitRequestPartition::default()
             .with_committed_offset(offset)
             .with_committed_metadata(Some(text("")));
-        let topic = TxnOffsetCommitRequestTopic::default()
-            .with_name(topic_name(TOPIC))
-            .with_partitions(vec![partition]);
+        let topic =
+            TxnOffsetCommitRequestTopic::default().with_name(topic_name(TOPIC)).with_partitions(vec![partition]);
         let request = TxnOffsetCommitRequest::default()
             .with_transactional_id(id())
             .with_group_id(group)
@@ -187,7 +188,9 @@ fn under_their_coordinator(version: &'static str) {
         broker.started()
     });
     for broker in [&theirs, &ours] {
-        wait_for("both know both", PATIENCE, || (broker.wire().try_metadata(&[]).ok()?.brokers.len() == 2).then_some(()));
+        wait_for("both know both", PATIENCE, || {
+            (broker.wire().try_metadata(&[]).ok()?.brokers.len() == 2).then_some(())
+        });
     }
     for (topic, leader) in [("__transaction_state", THEIRS), ("__consumer_offsets", OURS), (TOPIC, OURS)] {
         create(&theirs, [&theirs, &ours], topic, leader);
