@@ -308,8 +308,9 @@ impl Partition {
         epoch: ProducerEpoch,
         sequence: i32,
     ) -> Result<Verification, ErrorCode> {
-        let state = self.state.read();
-        let guard = state.leader_log()?.begin_verification(producer, epoch, sequence, self.now_ms());
+        let (state, now_ms) = (self.state.read(), self.now_ms());
+        let log = state.leader_log().inspect_err(|_| self.refused_ms.store(now_ms, Ordering::Relaxed))?;
+        let guard = log.begin_verification(producer, epoch, sequence, now_ms);
         Ok(guard.map_or(Verification::Open, Verification::Guarded))
     }
 

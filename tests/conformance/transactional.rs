@@ -136,6 +136,8 @@ async fn readers_of_committed_records_wait_for_the_end_of_transactions() {
         assert_eq!(offsets(&fetch(&broker, version, id, 1, 1).await), Vec::<i64>::new(), "v{version}");
     }
     assert_eq!((latest(&broker, 0).await, latest(&broker, 1).await), (4, 1));
+    broker.topic_led_by("a", 2, ME, 1).await;
+    assert_eq!(latest(&broker, 1).await, 1, "a new epoch of the leader changes nothing for a transaction that is open");
     assert_eq!(end(&broker, &marker("a", 7, 0, 0, true)).await, ErrorCode::None);
     let committed = fetch(&broker, 11, id, 1, 0).await;
     assert_eq!((offsets(&committed), committed.last_stable_offset), (vec![0, 1, 3, 4], 5));

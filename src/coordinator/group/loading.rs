@@ -25,12 +25,13 @@ pub(super) struct Loaders {
     queue: VecDeque<(i32, LeaderEpoch)>,
     running: usize,
     /// Transactions that ended in partitions while these were being read, and whether they were committed.
-    completed: HashMap<i32, Vec<(ProducerId, bool)>>,
+    completed: HashMap<i32, HashMap<ProducerId, bool>>,
 }
 
 impl Loaders {
     pub(super) fn note_completed(&mut self, partition: i32, producer: ProducerId, commit: bool) {
-        self.completed.entry(partition).or_default().push((producer, commit));
+        // The first counts: nothing new is committed to a partition that is being read.
+        self.completed.entry(partition).or_default().entry(producer).or_insert(commit);
     }
 }
 

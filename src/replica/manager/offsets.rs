@@ -59,8 +59,10 @@ impl ReplicaManager {
         let partition = self.partition(topic, query.partition)?;
         let (log, epoch, epoch_start) = partition.log_and_epoch(query.leader_epoch, query.only_leader)?;
         let visible = visible_end(&log, query.up_to);
-        // KIP-207: after an election the high watermark may lie before what consumers were told already.
-        let unsure = query.up_to != ReadUpTo::LogEnd && partition.is_leader() && visible < epoch_start;
+        // KIP-207: after an election the high watermark may lie before what consumers were told already. That a transaction
+        // is open since before the election is another matter.
+        let lags = log.high_watermark() < epoch_start;
+        let unsure = query.up_to != ReadUpTo::LogEnd && partition.is_leader() && lags;
         match query.timestamp {
             LATEST if unsure => Err(ErrorCode::OffsetNotAvailable),
             LATEST => Ok(FoundOffset::at(visible, epoch)),
