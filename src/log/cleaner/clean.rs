@@ -152,7 +152,7 @@ impl Cleaner {
         let view = log.begin_cleaning(range.first_uncleanable)?.ok_or(CleanError::GivenUp(CHANGED))?;
         let summary = Summary { first_dirty: range.first_dirty, ..Summary::default() };
         let mut job = Job { log, config, view, now_ms, summary, moved: 0 };
-        let hasher = KeyHasher::new();
+        let hasher = KeyHasher::random();
         let map = self.find_keys(&mut job, hasher)?;
         job.summary.finding = began.elapsed();
         let end = map.latest_offset().next();
@@ -212,27 +212,7 @@ impl Cleaner {
         let mut fits = true;
         while let Some((header, entry)) = job.watch(segment, scanner.next_entry())? {
             job.summary.dirty_bytes += entry.len() as u64;
-            self.keys.clear();
-            match &header.batch {
-                None => legacy::keys(&header, entry, &hasher, &mut self.keys)?,
-                Some(batch) => {
-                    self.unpacked.read(batch, entry)?;
-                    let body = self.unpacked.body(entry);
-                    let counts = if batch.is_control() {
-                        transactions.on_control(batch, body);
-                        false
-                    } else {
-                        !transactions.on_batch(batch)
-                    };
-                    if counts {
-                        let keys =
-                            self.unpacked.spans().iter().filter_map(|span| {
-                                Some((hasher.hash(span.key(body)?), span.offset(batch.base_offset)))
-                            });
-                        self.keys.extend(keys);
-                    }
-                }
-            }
+            self.read_keys(&header, entry, hasher, transactions)?;
             if header.base_offset < from {
                 self.keys.retain(|(_, offset)| *offset >= from);
             }
@@ -248,6 +228,30 @@ impl Cleaner {
         let position = scanner.position();
         self.read_buffer = scanner.into_buffer();
         if fits { job.came_to_end(segment, position).map(|()| true) } else { Ok(false) }
+    }
+
+    /// Reads the keys of an entry; none of a control batch, and none of an aborted one.
+    fn read_keys(
+        &mut self,
+        header: &EntryHeader,
+        entry: &[u8],
+        hasher: KeyHasher,
+        transactions: &mut Transactions,
+    ) -> Result<(), Damaged> {
+        self.keys.clear();
+        let Some(batch) = &header.batch else {
+            return legacy::keys(header, entry, hasher, &mut self.keys);
+        };
+        self.unpacked.read(batch, entry)?;
+        let body = self.unpacked.body(entry);
+        if batch.is_control() {
+            transactions.on_control(batch, body);
+        } else if !transactions.on_batch(batch) {
+            let spans = self.unpacked.spans().iter();
+            let keys = spans.filter_map(|span| Some((hasher.hash(span.key(body)?), span.offset(batch.base_offset))));
+            self.keys.extend(keys);
+        }
+        Ok(())
     }
 
     /// The second walk.
@@ -314,7 +318,8 @@ impl Cleaner {
         job.summary.after.segments += 1;
         // A swap that fails amid its renames is left to recovery, which knows how far it came.
         match job.log.replace_segments(&job.view, new, some, job.now_ms)? {
-            Replaced::Yes => Ok(()),
+            // Else the disk would keep the old files until the whole log is done.
+            Replaced::Yes => some.iter().try_for_each(|segment| job.watch(segment, segment.close_files())),
             Replaced::Void => give_up(job, CleanError::GivenUp(CHANGED)),
         }
     }

@@ -196,6 +196,16 @@ pub struct Outcome {
     pub aborted: Option<AbortedTxn>,
 }
 
+/// What the transactions say of a batch.
+#[derive(Debug, Clone, Copy, Default)]
+struct Judged {
+    /// Its records go, whatever their keys.
+    discard: bool,
+    /// It is a marker that no batch needs any more: its horizon is to be set.
+    outlived: bool,
+    aborted: Option<AbortedTxn>,
+}
+
 /// Goes from batch to batch. Its buffers serve them all.
 #[derive(Debug, Default)]
 pub struct Filter {
@@ -222,52 +232,54 @@ impl Filter {
         out: &mut Vec<u8>,
     ) -> Result<Outcome, Damaged> {
         self.unpacked.read(header, entry)?;
-        let seen = self.unpacked.spans.len() as u64;
-        let mut outcome = Outcome { fate: Fate::Stays, seen, kept: 0, without_key: 0, aborted: None };
-        // Whether the records go whatever their keys, and whether a marker's horizon is to be set.
-        let (mut discard, mut outlived) = (false, false);
-        if header.is_control() {
-            let control = transactions.on_control(header, self.unpacked.body(entry));
-            if let Control::Aborts(txn) = control {
-                outcome.aborted = Some(txn);
-            }
-            outlived = control == Control::Discardable;
-            discard = outlived && horizon_has_passed(header, rules.now_ms);
-        } else if transactions.on_batch(header) {
-            discard = true;
-        }
+        let judged = self.judge(header, entry, rules.now_ms, transactions);
+        let seen = self.unpacked.spans.len();
         self.keep.clear();
-        if discard {
-            self.keep.resize(self.unpacked.spans.len(), false);
-        } else if header.is_control() {
-            self.keep.resize(self.unpacked.spans.len(), true);
-        } else {
-            outcome.without_key = self.choose(header, entry, rules);
-        }
-        let kept = self.keep.iter().filter(|keep| **keep).count();
-        outcome.kept = kept as u64;
-        let tombstones = || {
-            let spans = self.unpacked.spans.iter().zip(&self.keep);
-            !header.is_control() && spans.into_iter().any(|(span, keep)| *keep && !span.has_value)
+        let without_key = match (judged.discard, header.is_control()) {
+            (false, false) => self.choose(header, entry, rules),
+            (discard, _) => {
+                self.keep.resize(seen, !discard);
+                0
+            }
         };
-        let sets_horizon = kept > 0 && !header.has_delete_horizon() && (outlived || tombstones());
-        outcome.fate = if kept == 0 {
-            if !(is_last || holds_last_of_producer(header, rules.producers)) {
-                Fate::Gone
-            } else if header.record_count == 0 {
+        let kept = self.keep.iter().filter(|keep| **keep).count();
+        let holds = is_last || holds_last_of_producer(header, rules.producers);
+        let fate = if kept == 0 {
+            empty(header, holds, out)
+        } else {
+            let sets_horizon = !header.has_delete_horizon() && (judged.outlived || self.keeps_tombstone(header));
+            let horizon = sets_horizon.then(|| rules.now_ms.saturating_add(rules.delete_retention_ms));
+            if kept == seen && horizon.is_none() {
                 Fate::Stays
             } else {
-                put_empty(header, out);
-                Fate::Rewritten { max_timestamp: header.max_timestamp, last_offset: header.last_offset() }
+                let max_timestamp = self.rewrite(header, entry, horizon, out)?;
+                Fate::Rewritten { max_timestamp, last_offset: header.last_offset() }
             }
-        } else if kept == self.keep.len() && !sets_horizon {
-            Fate::Stays
-        } else {
-            let horizon = sets_horizon.then(|| rules.now_ms.saturating_add(rules.delete_retention_ms));
-            let max_timestamp = self.rewrite(header, entry, horizon, out)?;
-            Fate::Rewritten { max_timestamp, last_offset: header.last_offset() }
         };
-        Ok(outcome)
+        Ok(Outcome { fate, seen: seen as u64, kept: kept as u64, without_key, aborted: judged.aborted })
+    }
+
+    /// What the transactions say of a batch.
+    fn judge(&self, header: &BatchHeader, entry: &[u8], now_ms: i64, transactions: &mut Transactions) -> Judged {
+        if !header.is_control() {
+            return Judged { discard: transactions.on_batch(header), ..Judged::default() };
+        }
+        let control = transactions.on_control(header, self.unpacked.body(entry));
+        let outlived = control == Control::Discardable;
+        Judged {
+            discard: outlived && horizon_has_passed(header, now_ms),
+            outlived,
+            aborted: match control {
+                Control::Aborts(txn) => Some(txn),
+                Control::Discardable | Control::Needed => None,
+            },
+        }
+    }
+
+    /// Whether a tombstone is among what is kept.
+    fn keeps_tombstone(&self, header: &BatchHeader) -> bool {
+        let mut spans = self.unpacked.spans.iter().zip(&self.keep);
+        !header.is_control() && spans.any(|(span, keep)| *keep && !span.has_value)
     }
 
     /// Decides on the records one by one; returns how many had no key.
@@ -373,6 +385,18 @@ fn put_shifted(body: &[u8], spans: &[Span], keep: &[bool], shift: i64, out: &mut
         out.extend_from_slice(&body[span.offset_at..span.end]);
     }
     max
+}
+
+/// What becomes of a batch of which no record is kept. It `holds` what must not get lost, or not.
+fn empty(header: &BatchHeader, holds: bool, out: &mut Vec<u8>) -> Fate {
+    if !holds {
+        return Fate::Gone;
+    }
+    if header.record_count == 0 {
+        return Fate::Stays;
+    }
+    put_empty(header, out);
+    Fate::Rewritten { max_timestamp: header.max_timestamp, last_offset: header.last_offset() }
 }
 
 /// Writes a batch without records, which holds its place, its producer's sequence and its epoch.

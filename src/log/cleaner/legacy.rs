@@ -31,12 +31,12 @@ fn visit(header: &EntryHeader, entry: &[u8], mut each: impl FnMut(&DeepRecord<'_
 pub fn keys(
     header: &EntryHeader,
     entry: &[u8],
-    rules: &super::KeyHasher,
+    hasher: super::KeyHasher,
     out: &mut Vec<KeyOffset>,
 ) -> Result<(), Damaged> {
     visit(header, entry, |record| {
         if let Some(key) = record.key {
-            out.push((rules.hash(key), record.offset));
+            out.push((hasher.hash(key), record.offset));
         }
     })
 }

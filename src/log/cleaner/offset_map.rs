@@ -29,8 +29,8 @@ pub struct KeyHasher {
 }
 
 impl KeyHasher {
-    /// A hasher with a seed of its own.
-    pub fn new() -> Self {
+    /// A hasher with a seed of its own, by chance.
+    pub fn random() -> Self {
         Self { seed: rand::random() }
     }
 
@@ -209,7 +209,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_a_map(puts in prop::collection::vec((0_u16..300, 0_i64..1 << 40), 0..600), asked in prop::collection::vec(0_u16..400, 1..80)) {
-            let hasher = KeyHasher::new();
+            let hasher = KeyHasher::random();
             let mut map = OffsetMap::new(1 << 20, 0.9, 300).expect("memory");
             let mut model = HashMap::new();
             for (key, offset) in &puts {
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn it_takes_as_many_keys_as_the_original_and_no_more() {
-        let hasher = KeyHasher::new();
+        let hasher = KeyHasher::random();
         for (budget, load_factor, expected) in [(24_000, 0.9, 900), (24_000, 0.5, 500), (48, 0.9, 1), (240, 1.0, 9)] {
             let mut map = OffsetMap::new(budget, load_factor, u64::MAX).expect("memory");
             assert_eq!((map.most(), map.bytes() as u64), (expected, budget));

@@ -535,6 +535,32 @@ fn tombstones_go_after_their_time_and_not_before() {
 }
 
 #[test]
+fn a_follower_that_begins_anew_comes_to_the_leaders_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::new(dir.path(), config());
+    rig.append(0, false, 0, &[(1, Some(1))]);
+    rig.append(0, false, 3, &[(1, None)]);
+    rig.log.roll(rig.now_ms).unwrap();
+    clean(&rig.log, MUCH, rig.now_ms).unwrap().unwrap();
+    // What there was is clean, so that it takes more to be cleaned once more.
+    rig.now_ms += RETENTION;
+    rig.log.forget_cleaned_offset();
+    clean(&rig.log, MUCH, rig.now_ms).unwrap().unwrap();
+    let left = batches(&rig.log);
+    assert_eq!(
+        left.iter().map(|(header, _)| (header.record_count, header.last_offset())).collect::<Vec<_>>(),
+        [(0, Offset(1))]
+    );
+    let other = tempfile::tempdir().unwrap();
+    let follower = PartitionLog::open(&params(other.path(), config())).unwrap();
+    follower.append_as_follower(left[0].1.clone().into(), 1).unwrap();
+    assert_eq!(follower.log_end_offset(), rig.log.log_end_offset());
+    drop(follower);
+    let unclean = OpenParams { clean: false, ..params(other.path(), config()) };
+    assert_eq!(PartitionLog::open(&unclean).unwrap().log_end_offset(), Offset(2));
+}
+
+#[test]
 fn records_without_a_key_and_messages_of_old_formats() {
     use crate::protocol::legacy::LegacyBuilder;
     let dir = tempfile::tempdir().unwrap();
