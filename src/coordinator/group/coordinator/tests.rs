@@ -63,7 +63,7 @@ impl Rig {
     }
 
     async fn until(&self, condition: impl Fn() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while !condition() {
             assert!(Instant::now() < deadline, "waited in vain");
             tokio::task::yield_now().await;
