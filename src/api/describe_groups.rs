@@ -6,6 +6,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::group_names::{GROUP_OPERATIONS, text};
 use super::{Call, Context};
+use crate::base::error::ErrorCode;
 use crate::coordinator::group::admin::{GroupDescription, MemberDescription};
 
 const FIRST_WITH_AUTHORIZED_OPERATIONS: i16 = 3;
@@ -20,7 +21,7 @@ pub async fn handle(ctx: &Context, call: &Call, request: DescribeGroupsRequest) 
             Ok(description) => described(version, description),
             Err(error) => DescribedGroup::default().with_error_code(error.code()),
         };
-        if wants_operations {
+        if wants_operations && out.error_code == ErrorCode::None.code() {
             out.authorized_operations = GROUP_OPERATIONS;
         }
         out.with_group_id(group_id)

@@ -20,6 +20,9 @@ pub async fn handle(ctx: &Context, call: &Call, request: ListGroupsRequest) -> L
         filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
     };
     let mut response = ListGroupsResponse::default();
+    if ctx.groups.is_stopped() {
+        return response.with_error_code(ErrorCode::CoordinatorNotAvailable.code());
+    }
     if ctx.groups.is_loading_any() {
         response.error_code = ErrorCode::CoordinatorLoadInProgress.code();
     }

@@ -32,7 +32,10 @@ pub async fn handle(ctx: &Context, call: &Call, request: OffsetCommitRequest) ->
     let exists = |topic: &str, partition: i32| snapshot.partition(topic, partition).is_some();
     let all = request.topics.iter().flat_map(|topic| topic.partitions.iter().map(|p| (&**topic.name, p)));
     let known: Vec<Asked<'_>> = all.filter(|(topic, p)| exists(topic, p.partition_index)).collect();
-    let mut codes = if call.version() == VERSION_IN_ZOOKEEPER {
+    let mut codes = if known.is_empty() {
+        // Nor is a group made for what is not committed.
+        Vec::new().into_iter()
+    } else if call.version() == VERSION_IN_ZOOKEEPER {
         commit_to_zookeeper(ctx, &request, &known).await.into_iter()
     } else {
         let commit = CommitRequest {

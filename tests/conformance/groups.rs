@@ -336,10 +336,14 @@ async fn groups_and_offsets_are_deleted() {
     assert_eq!(fetch(&broker, 9, "g", 1).await.1, 5);
     assert_eq!(delete_offsets().await, (ErrorCode::None, vec![unknown, ErrorCode::None]));
     assert_eq!(fetch(&broker, 9, "g", 1).await.1, -1);
-    for version in 0..=2 {
-        assert_eq!(delete(version).await, if version == 0 { ErrorCode::None } else { ErrorCode::GroupIdNotFound });
-    }
+    // A group without members goes with its last offset.
     assert_eq!(delete_offsets().await, (ErrorCode::GroupIdNotFound, Vec::new()));
+    for version in 0..=2 {
+        assert_eq!(delete(version).await, ErrorCode::GroupIdNotFound);
+        assert_eq!(commit_code(&broker, 9, &commit(9, "g", "", -1, 5)).await, ErrorCode::None);
+        assert_eq!(delete(version).await, ErrorCode::None);
+        assert_eq!(fetch(&broker, 9, "g", 1).await.1, -1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -421,8 +425,10 @@ async fn who_lost_the_partition_sends_clients_away_and_has_forgotten_nothing_whe
     assert_eq!(fetch(&broker, 1, "g", 1).await.0, ErrorCode::NotCoordinator);
     let error = broker.call(4, &heartbeat("members", &id, 1)).await.error_code;
     assert_eq!(code(error), ErrorCode::NotCoordinator);
-    let described = broker.call(5, &DescribeGroupsRequest::default().with_groups(vec![group("g")])).await;
+    let request = DescribeGroupsRequest::default().with_groups(vec![group("g")]);
+    let described = broker.call(5, &request.with_include_authorized_operations(true)).await;
     assert_eq!(code(described.groups[0].error_code), ErrorCode::NotCoordinator);
+    assert_eq!(described.groups[0].authorized_operations, i32::MIN, "who knows nothing of it says nothing");
 
     broker.topic_led_by(OFFSETS, 2, ME, 2).await;
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -434,4 +440,114 @@ async fn who_lost_the_partition_sends_clients_away_and_has_forgotten_nothing_whe
     assert_eq!(broker.call(4, &heartbeat("members", &id, 1)).await.error_code, 0);
     let kept = broker.call(5, &sync(5, "members", &id, 1, &[])).await;
     assert_eq!(kept.assignment, Bytes::from(format!("for {id}")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_group_of_a_batch_has_its_own_error() {
+    let broker = coordinator().await;
+    let names: Vec<String> = (0..20).map(|number| format!("g{number}")).collect();
+    for name in &names {
+        assert_eq!(commit_code(&broker, 9, &commit(9, name, "", -1, 5)).await, ErrorCode::None);
+    }
+    // Another broker leads the first of the two partitions now.
+    broker.topic_led_by(OFFSETS, 1, 2, 1).await;
+    let is_here = |name: &&String| broker.context.groups.partition_for(name) == 1;
+    let (here, gone): (Vec<&String>, Vec<&String>) = names.iter().partition(is_here);
+    assert!(!here.is_empty() && !gone.is_empty());
+    for version in [8, 9] {
+        for all in [false, true] {
+            let topic =
+                OffsetFetchRequestTopics::default().with_name(topic_name("t")).with_partition_indexes(vec![1, 7]);
+            let wanted = (!all).then(|| vec![topic]);
+            let one = |name: &String| {
+                OffsetFetchRequestGroup::default().with_group_id(group(name)).with_topics(wanted.clone())
+            };
+            let request = OffsetFetchRequest::default().with_groups(names.iter().map(one).collect());
+            let answer = broker.call(version, &request).await;
+            assert_eq!(answer.groups.len(), names.len());
+            for (name, found) in names.iter().zip(&answer.groups) {
+                assert_eq!(*found.group_id, **name);
+                if gone.contains(&name) {
+                    assert_eq!((code(found.error_code), found.topics.len()), (ErrorCode::NotCoordinator, 0));
+                    continue;
+                }
+                assert_eq!((found.error_code, found.topics.len()), (0, 1));
+                let rows = &found.topics[0].partitions;
+                let offsets: Vec<i64> = rows.iter().map(|row| row.committed_offset).collect();
+                assert_eq!(offsets, if all { vec![5] } else { vec![5, -1] });
+                assert!(rows.iter().all(|row| row.error_code == 0));
+            }
+        }
+    }
+}
+
+/// Old consumers commit without a group's name; whatever takes members needs one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_empty_group_id_holds_offsets_and_nothing_else() {
+    let broker = coordinator().await;
+    assert_eq!(commit_code(&broker, 9, &commit(9, "", "", -1, 5)).await, ErrorCode::None);
+    assert_eq!(fetch(&broker, 9, "", 1).await.1, 5);
+    let described = broker.call(5, &DescribeGroupsRequest::default().with_groups(vec![group("")])).await;
+    assert_eq!((&*described.groups[0].group_state, described.groups[0].error_code), ("Empty", 0));
+    let invalid = ErrorCode::InvalidGroupId;
+    assert_eq!(code(broker.call(9, &join(9, "", "")).await.error_code), invalid);
+    assert_eq!(code(broker.call(5, &sync(5, "", "m", 1, &[])).await.error_code), invalid);
+    assert_eq!(code(broker.call(4, &heartbeat("", "m", 1)).await.error_code), invalid);
+    assert_eq!(code(broker.call(5, &leave(5, "", "m")).await.error_code), invalid);
+    assert_eq!(code(broker.call(0, &OffsetDeleteRequest::default()).await.error_code), invalid);
+    let request = DeleteGroupsRequest::default().with_groups_names(vec![group("")]);
+    assert_eq!(broker.call(2, &request).await.results[0].error_code, 0);
+    assert_eq!(fetch(&broker, 9, "", 1).await.1, -1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_for_nothing_that_exists_makes_no_group() {
+    let broker = coordinator().await;
+    for version in 1..=9 {
+        let mut request = commit(version, "g", "", -1, 5);
+        request.topics[0].partitions.truncate(1);
+        let answer = broker.call(version, &request).await;
+        assert_eq!(code(answer.topics[0].partitions[0].error_code), ErrorCode::UnknownTopicOrPartition);
+        let nothing = OffsetCommitRequest::default().with_group_id(group("g"));
+        assert!(broker.call(version, &nothing).await.topics.is_empty());
+    }
+    assert!(broker.call(5, &ListGroupsRequest::default()).await.groups.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_members_leave_with_one_request() {
+    let broker = coordinator().await;
+    let request = join(9, "g", "").with_group_instance_id(Some(text("i")));
+    let leader = broker.call(9, &request).await;
+    broker.call(5, &sync(5, "g", &leader.member_id, 1, &[])).await;
+    for version in 0..=5 {
+        let described = broker.call(version, &DescribeGroupsRequest::default().with_groups(vec![group("g")])).await;
+        let instance = described.groups[0].members[0].group_instance_id.as_deref();
+        assert_eq!(instance, (version >= 4).then_some("i"), "version {version}");
+    }
+    // An id was given out for one that has yet to join.
+    let pending = broker.call(9, &join(9, "g", "")).await;
+    assert_eq!(code(pending.error_code), ErrorCode::MemberIdRequired);
+    let member = |id: &str, instance: Option<&str>| {
+        let reason = Some(text("so that's it"));
+        let identity = MemberIdentity::default().with_member_id(text(id)).with_reason(reason);
+        identity.with_group_instance_id(instance.map(text))
+    };
+    let members = vec![
+        member("stranger", None),
+        member("stranger", Some("i")),
+        member("", Some("j")),
+        member(&pending.member_id, None),
+        member("", Some("i")),
+        member("", Some("i")),
+    ];
+    let request = LeaveGroupRequest::default().with_group_id(group("g")).with_members(members);
+    let answer = broker.call(5, &request).await;
+    let codes: Vec<ErrorCode> = answer.members.iter().map(|member| code(member.error_code)).collect();
+    let unknown = ErrorCode::UnknownMemberId;
+    let expected = [unknown, ErrorCode::FencedInstanceId, unknown, ErrorCode::None, ErrorCode::None, unknown];
+    assert_eq!((answer.error_code, &codes[..]), (0, &expected[..]));
+    assert_eq!(answer.members[4].group_instance_id.as_deref(), Some("i"));
+    let described = broker.call(5, &DescribeGroupsRequest::default().with_groups(vec![group("g")])).await;
+    assert_eq!((&*described.groups[0].group_state, described.groups[0].members.len()), ("Empty", 0));
 }

@@ -1,6 +1,7 @@
 //! What administrators ask of groups: lists, descriptions, deletion, and the expiry of what nobody needs any more.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tracing::{info, warn};
@@ -73,6 +74,11 @@ impl GroupCoordinator {
             Slot::Loading(_) => None,
         };
         self.slots.read().values().filter_map(owned).collect()
+    }
+
+    /// Whether the broker stops, so that there is nothing to be listed any more.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// All groups that are served here.
@@ -150,7 +156,8 @@ impl GroupCoordinator {
         })
     }
 
-    /// Deletes offsets of a group, except of topics that its consumers subscribe to. One code for each partition.
+    /// Deletes offsets of a group, except of topics that its consumers subscribe to. One code for each partition. A group
+    /// without members goes with its last offset.
     ///
     /// # Errors
     /// `NonEmptyGroup` if its members are no consumers, `GroupIdNotFound`, or why it is not served here.
@@ -158,8 +165,9 @@ impl GroupCoordinator {
         if group_id.is_empty() {
             return Err(ErrorCode::InvalidGroupId);
         }
-        let cell = self.owner(group_id)?.get(group_id).ok_or(ErrorCode::GroupIdNotFound)?;
-        self.update(&cell, |entry, _| {
+        let owned = self.owner(group_id)?;
+        let cell = owned.get(group_id).ok_or(ErrorCode::GroupIdNotFound)?;
+        self.update(&cell, |entry, cx| {
             let group = &entry.group;
             let has_members = match group.state() {
                 GroupState::Dead => return Err(ErrorCode::GroupIdNotFound),
@@ -180,6 +188,9 @@ impl GroupCoordinator {
             self.remove_offsets(&cell, entry, &doomed)?;
             let deleted = partitions.iter().zip(&codes).filter(|(_, code)| code.is_none());
             deleted.for_each(|((topic, partition), _)| entry.offsets.forget_pending(topic, *partition));
+            if is_idle(entry) {
+                self.bury(&owned, &cell, entry, cx);
+            }
             Ok(codes)
         })
     }

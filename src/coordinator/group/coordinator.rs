@@ -48,7 +48,7 @@ pub struct GroupCoordinator {
     pub(super) loaders: Mutex<Loaders>,
     /// One copy of each topic's name for all groups.
     names: Mutex<HashSet<Arc<str>>>,
-    stopped: AtomicBool,
+    pub(super) stopped: AtomicBool,
     me: Weak<Self>,
 }
 
@@ -253,7 +253,7 @@ impl GroupCoordinator {
         if group_id.len() > MAX_NAME {
             return Err(ErrorCode::InvalidGroupId);
         }
-        if self.stopped.load(Ordering::Relaxed) {
+        if self.is_stopped() {
             return Err(ErrorCode::CoordinatorNotAvailable);
         }
         match self.slots.read().get(&self.partition_for(group_id)) {

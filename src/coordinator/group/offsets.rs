@@ -170,12 +170,8 @@ impl GroupOffsets {
     /// Whether a commit for the partition is under way, or an open transaction has committed an offset for it (KIP-447).
     pub fn is_unstable(&self, topic: &str, partition: i32) -> bool {
         let of_partition = |(name, number): &(Arc<str>, i32)| &**name == topic && *number == partition;
-        self.unacked_partitions.keys().any(of_partition) || self.is_in_transaction(topic, partition)
-    }
-
-    fn is_in_transaction(&self, topic: &str, partition: i32) -> bool {
-        let of_partition = |(name, number): &(Arc<str>, i32)| &**name == topic && *number == partition;
-        self.transactions.values().any(|pending| pending.keys().any(of_partition))
+        self.unacked_partitions.keys().any(of_partition)
+            || self.transactions.values().any(|pending| pending.keys().any(of_partition))
     }
 
     /// Forgets what open transactions have committed for the partition: its offset was deleted meanwhile.
@@ -200,9 +196,6 @@ impl GroupOffsets {
     /// Which offsets lapse at `now_ms` (milliseconds since 1970), by the rules of KIP-211: counted from when the group
     /// became empty, or from the commit where the group has no protocol or its consumers no longer subscribe to the topic.
     pub fn expired(&self, group: &Group, config: &GroupConfig, now_ms: i64) -> Vec<(Arc<str>, i32)> {
-        if self.unacked > 0 {
-            return Vec::new();
-        }
         let (since_empty, subscribed) = match (group.protocol_type(), group.state()) {
             (None, _) => (None, BTreeSet::new()),
             (Some(_), GroupState::Empty) => (group.state_timestamp(), BTreeSet::new()),
@@ -222,10 +215,11 @@ impl GroupOffsets {
         let mut out = Vec::new();
         for (topic, partitions) in &self.topics {
             if !subscribed.contains(&**topic) {
-                // A tombstone behind what a transaction has committed would be all that compaction leaves of both.
+                // A tombstone behind what is on its way, or what a transaction has committed, would be all that compaction
+                // leaves of both.
                 let rows = partitions
                     .iter()
-                    .filter(|&(&partition, held)| lapsed(&held.committed) && !self.is_in_transaction(topic, partition));
+                    .filter(|&(&partition, held)| lapsed(&held.committed) && !self.is_unstable(topic, partition));
                 out.extend(rows.map(|(&partition, _)| (Arc::clone(topic), partition)));
             }
         }
@@ -236,6 +230,7 @@ impl GroupOffsets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coordinator::group::records::{GroupValue, MemberValue};
 
     fn at(offset: i64) -> CommittedOffset {
         CommittedOffset {
@@ -302,7 +297,60 @@ mod tests {
         assert_eq!(offsets.expired(&group, &config, 2_000), vec![(Arc::clone(&topic), 1)]);
         offsets.forget_pending("t", 0);
         assert_eq!(offsets.expired(&group, &config, 2_000).len(), 2);
-        offsets.begin_unacked(std::iter::empty());
-        assert!(offsets.expired(&group, &config, 2_000).is_empty());
+        offsets.begin_unacked([(&topic, 0)].into_iter());
+        assert_eq!(offsets.expired(&group, &config, 2_000), vec![(Arc::clone(&topic), 1)], "one is on its way");
+    }
+
+    /// A group in `state` since 1,500 whose one member, if it has any, subscribes to `t` or is no consumer.
+    fn group(state: GroupState, protocol_type: &str, state_timestamp: i64) -> Group {
+        let subscription: &[u8] = &[0, 0, 0, 0, 0, 1, 0, 1, b't', 0xff, 0xff, 0xff, 0xff];
+        let member = MemberValue {
+            member_id: "m",
+            group_instance_id: None,
+            client_id: "c",
+            client_host: "/127.0.0.1",
+            rebalance_timeout_ms: 100,
+            session_timeout_ms: 100,
+            subscription,
+            assignment: &[],
+        };
+        let has_members = state != GroupState::Empty;
+        let value = GroupValue {
+            protocol_type,
+            generation: 1,
+            protocol: has_members.then_some("range"),
+            leader: has_members.then_some("m"),
+            current_state_timestamp: state_timestamp,
+            members: if has_members { vec![member] } else { Vec::new() },
+        };
+        let mut group = Group::from_record("g".into(), &value);
+        group.state = state;
+        group
+    }
+
+    #[test]
+    fn what_lapses_depends_on_the_group_s_state_and_its_subscriptions() {
+        let config = GroupConfig { offsets_retention_ms: 100, ..GroupConfig::default() };
+        let mut offsets = GroupOffsets::default();
+        for (topic, record) in [("t", 1), ("u", 2)] {
+            offsets.apply(&Arc::from(topic), 0, at(1), record);
+        }
+        let lapsed = |group: &Group, now| {
+            let mut topics: Vec<String> =
+                offsets.expired(group, &config, now).into_iter().map(|(topic, _)| topic.to_string()).collect();
+            topics.sort();
+            topics.join(",")
+        };
+        let empty = group(GroupState::Empty, "consumer", 1_500);
+        assert_eq!((lapsed(&empty, 1_599), lapsed(&empty, 1_600)), (String::new(), "t,u".to_owned()));
+        let of_old = group(GroupState::Empty, "consumer", -1);
+        assert_eq!((lapsed(&of_old, 1_099), lapsed(&of_old, 1_100)), (String::new(), "t,u".to_owned()));
+        let stable = group(GroupState::Stable, "consumer", 1_500);
+        assert_eq!((lapsed(&stable, 1_099), lapsed(&stable, 1_100)), (String::new(), "u".to_owned()));
+        for state in [GroupState::PreparingRebalance, GroupState::CompletingRebalance] {
+            assert_eq!(lapsed(&group(state, "consumer", 1_500), 9_000), "", "{state:?}");
+        }
+        assert_eq!(lapsed(&group(GroupState::Stable, "connect", 1_500), 9_000), "");
+        assert_eq!(lapsed(&group(GroupState::Empty, "connect", 1_500), 1_600), "t,u");
     }
 }

@@ -110,8 +110,8 @@ impl GroupCoordinator {
             );
         }
         let batch = batch.finish();
-        self.touch(cell, |entry, cx| {
-            entry.group.txn_offset_commit(request.generation, request.member_id, request.group_instance_id, cx)?;
+        self.touch(cell, |entry, _| {
+            entry.group.txn_offset_commit(request.generation, request.member_id, request.group_instance_id)?;
             if request.entries.is_empty() {
                 return Ok(Acked::Now(Ok(())));
             }

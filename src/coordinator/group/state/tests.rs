@@ -558,6 +558,100 @@ fn the_former_static_member_is_fenced_at_once() {
 }
 
 #[test]
+fn the_former_static_member_s_sync_is_fenced_and_so_is_all_it_sends() {
+    let mut rig = Rig::new();
+    rig.join(new_member("b"));
+    let a = rig.join(static_member("i", "a"));
+    rig.join(known("b"));
+    assert_eq!(rig.joined(a).generation, 2);
+    let waiting = rig.sync("a", &[]);
+    assert!(!rig.syncs.contains_key(&waiting));
+    let back = rig.join(static_member("i", "a2"));
+    assert_eq!(rig.assignment(waiting), Err(ErrorCode::FencedInstanceId));
+    // The leader may have been told the former id, so all join again.
+    assert_eq!(rig.group.state, GroupState::PreparingRebalance);
+    let b = rig.join(known("b"));
+    assert_eq!((rig.joined(back).generation, rig.joined(b).members.len()), (3, 2));
+
+    let ticket = rig.ticket();
+    let late = SyncRequest {
+        generation: 3,
+        member_id: "a".into(),
+        group_instance_id: Some("i".into()),
+        protocol_type: None,
+        protocol_name: None,
+        assignment: HashMap::new(),
+    };
+    rig.run(|group, cx| group.sync(late, ticket, cx));
+    assert_eq!(rig.assignment(ticket), Err(ErrorCode::FencedInstanceId));
+    assert_eq!(rig.run(|group, cx| group.heartbeat(3, "a", Some("i"), cx)), Err(ErrorCode::FencedInstanceId));
+    assert_eq!(rig.run(|group, cx| group.offset_commit(3, "a", Some("i"), cx)), Err(ErrorCode::FencedInstanceId));
+    assert_eq!(rig.group.txn_offset_commit(3, "a", Some("i")), Err(ErrorCode::FencedInstanceId));
+    assert_eq!(rig.run(|group, cx| group.leave("a", Some("i"), cx)), Err(ErrorCode::FencedInstanceId));
+    // One that forgets to say its instance id is nobody.
+    assert_eq!(rig.run(|group, cx| group.heartbeat(3, "a", None, cx)), Err(ErrorCode::UnknownMemberId));
+}
+
+#[test]
+fn static_members_that_do_not_rejoin_stay_until_their_sessions_end() {
+    let static_for =
+        |instance: &str, id: &str| JoinRequest { rebalance_timeout_ms: 20_000, ..static_member(instance, id) };
+    let mut rig = Rig::stable(&[
+        static_for("i", "a"),
+        static_for("j", "b"),
+        JoinRequest { rebalance_timeout_ms: 20_000, ..new_member("c") },
+    ]);
+    assert_eq!(rig.run(|group, cx| group.leave("c", None, cx)), Ok(()));
+    for _ in 0..9 {
+        assert_eq!(rig.heartbeat("a"), Err(ErrorCode::RebalanceInProgress));
+        assert_eq!(rig.heartbeat("b"), Err(ErrorCode::RebalanceInProgress));
+        rig.pass(5_000);
+    }
+    // Two rebalance time-outs have passed, and nobody rejoined: there is no generation without anyone in it.
+    assert_eq!((rig.group.state, rig.group.size(), rig.group.generation), (GroupState::PreparingRebalance, 2, 1));
+    let a = rig.join(JoinRequest { rebalance_timeout_ms: 20_000, ..known("a") });
+    assert!(!rig.joins.contains_key(&a), "b lives, and is waited for");
+    rig.pass(5_000);
+    assert_eq!((rig.joined(a).generation, rig.group.size()), (2, 1), "b's session has ended");
+}
+
+#[test]
+fn heartbeats_keep_members_that_wait_for_the_leader() {
+    let mut rig = Rig::new();
+    rig.join(new_member("a"));
+    rig.join(new_member("b"));
+    rig.join(known("a"));
+    assert_eq!(rig.group.state, GroupState::CompletingRebalance);
+    for _ in 0..3 {
+        rig.pass(9_000);
+        assert_eq!((rig.heartbeat("a"), rig.heartbeat("b")), (Ok(()), Ok(())));
+    }
+    rig.pass(9_000);
+    assert_eq!(rig.heartbeat("a"), Ok(()));
+    rig.pass(1_000);
+    assert_eq!((rig.group.state, rig.group.size()), (GroupState::PreparingRebalance, 1), "b fell silent");
+    assert_eq!(rig.run(|group, cx| group.heartbeat(1, "a", None, cx)), Err(ErrorCode::IllegalGeneration));
+}
+
+#[test]
+fn a_pending_member_is_turned_away_from_a_group_that_filled_up_meanwhile() {
+    let mut rig = Rig::with(GroupConfig { max_size: 1, initial_rebalance_delay_ms: 10, ..GroupConfig::default() });
+    let pending = |id: &str| JoinRequest { require_known_member_id: true, ..new_member(id) };
+    for id in ["a", "b"] {
+        let told = rig.join(pending(id));
+        assert_eq!(rig.join_error(told), ErrorCode::MemberIdRequired);
+    }
+    let a = rig.join(known("a"));
+    let b = rig.join(known("b"));
+    assert_eq!((rig.join_error(b), &*rig.joins[&b].member_id), (ErrorCode::GroupMaxSizeReached, ""));
+    assert!(!rig.group.has_pending_joins());
+    rig.pass(10);
+    assert_eq!((rig.joined(a).generation, rig.joined(a).members.len()), (1, 1));
+    let c = rig.join(pending("c"));
+    assert_eq!(rig.join_error(c), ErrorCode::GroupMaxSizeReached, "no id is given out in vain");
+}
+
+#[test]
 fn static_members_leave_by_their_instance_id() {
     let mut rig = Rig::stable(&[static_member("i", "a"), new_member("b")]);
     assert_eq!(rig.run(|group, cx| group.leave("x", Some("i"), cx)), Err(ErrorCode::FencedInstanceId));
@@ -625,12 +719,20 @@ fn commits_are_checked() {
 #[test]
 fn transactional_commits_are_checked_only_if_they_say_who_sends_them() {
     let mut rig = Rig::stable(&[new_member("a")]);
-    let mut commit =
-        |generation, member: &str| rig.run(|group, cx| group.txn_offset_commit(generation, member, None, cx));
-    assert_eq!(commit(-1, ""), Ok(()));
-    assert_eq!(commit(1, "a"), Ok(()));
-    assert_eq!(commit(2, "a"), Err(ErrorCode::IllegalGeneration));
-    assert_eq!(commit(1, "b"), Err(ErrorCode::UnknownMemberId));
+    let commit = |rig: &Rig, generation, member: &str| rig.group.txn_offset_commit(generation, member, None);
+    assert_eq!(commit(&rig, -1, ""), Ok(()));
+    assert_eq!(commit(&rig, 1, "a"), Ok(()));
+    assert_eq!(commit(&rig, 2, "a"), Err(ErrorCode::IllegalGeneration));
+    assert_eq!(commit(&rig, 1, "b"), Err(ErrorCode::UnknownMemberId));
+    assert_eq!(commit(&rig, -1, "a"), Err(ErrorCode::IllegalGeneration));
+    assert_eq!(rig.group.txn_offset_commit(1, "a", Some("i")), Err(ErrorCode::UnknownMemberId));
+    // They count as no sign of life.
+    rig.pass(9_999);
+    assert_eq!(commit(&rig, 1, "a"), Ok(()));
+    rig.pass(1);
+    assert_eq!(rig.group.state, GroupState::Empty);
+    assert_eq!(commit(&rig, -1, "a"), Ok(()), "nobody's group takes what comes without a generation");
+    assert_eq!(commit(&rig, 1, "a"), Err(ErrorCode::UnknownMemberId));
 }
 
 #[test]
