@@ -13,6 +13,7 @@ mod disks;
 mod dynamic;
 mod exactly_once;
 mod faults;
+mod groups;
 mod hostile;
 mod jvm_peers;
 mod kafkas_coordinator;

@@ -133,6 +133,111 @@ fn mixed_group() {
     come_and_go("mixed", &clients, &[]);
 }
 
+/// The cooperative-sticky assignor moves what must move, and nobody gives up more than that (KIP-429).
+fn moves_only_what_must_move(client: Client, assignor: &str) {
+    let cluster = Cluster::shared();
+    let bootstrap = cluster.broker.address();
+    let name = format!("moves-{}", client.name());
+    cluster.broker.wire().create_topic(&name, PARTITIONS, &[]);
+    let options = [assignor];
+    let mut members = vec![client.join(&bootstrap, &options, &name, &[&name])];
+    wait_balanced(&members, &[0]);
+    let mut total = feed(&bootstrap, &name, "alone", 20);
+    wait_read(&members, total);
+    members.push(client.join(&bootstrap, &options, &name, &[&name]));
+    wait_balanced(&members, &[0, 1]);
+    total += feed(&bootstrap, &name, "both", 20);
+    wait_read(&members, total);
+    let gone = |member: &Member| {
+        let mut partitions: Vec<i64> = ["revoked", "lost"].iter().flat_map(|e| member.told(e)).flatten().collect();
+        partitions.sort();
+        partitions
+    };
+    let came = |member: &Member| {
+        let mut partitions: Vec<i64> = member.told("assigned").into_iter().flatten().collect();
+        partitions.sort();
+        partitions
+    };
+    let moved = came(&members[1]);
+    assert_eq!(moved.len(), 3, "half of them: {moved:?}");
+    assert_eq!(gone(&members[0]), moved, "the first gave up what the second got, and nothing else");
+    assert_eq!(gone(&members[1]), Vec::<i64>::new());
+    assert_eq!(came(&members[0]).len(), PARTITIONS as usize);
+    members[1].leave();
+    wait_balanced(&members, &[0]);
+    total += feed(&bootstrap, &name, "alone-again", 20);
+    wait_read(&members, total);
+    assert_eq!(gone(&members[0]), moved, "what it kept it has kept all the time");
+    members[0].leave();
+    assert_eq!(tally(&members).values().filter(|times| **times != 1).count(), 0, "each record was read once");
+}
+
+#[test]
+fn java_cooperative_moves_only_what_must_move() {
+    let assignor = "partition.assignment.strategy=org.apache.kafka.clients.consumer.CooperativeStickyAssignor";
+    moves_only_what_must_move(Client::Java(jvm::NEW), assignor);
+}
+
+#[test]
+fn franz_cooperative_moves_only_what_must_move() {
+    moves_only_what_must_move(Client::Franz, "partition.assignment.strategy=cooperative-sticky");
+}
+
+/// Static members that are killed and come back get what they had, and the others notice nothing (KIP-345, KIP-814).
+fn comes_back_without_a_rebalance(client: Client) {
+    let cluster = Cluster::shared();
+    let bootstrap = cluster.broker.address();
+    let name = format!("static-{}", client.name());
+    cluster.broker.wire().create_topic(&name, PARTITIONS, &[]);
+    let join = |id: usize| {
+        let instance = format!("group.instance.id=i{id}");
+        client.join(&bootstrap, &[&instance, "session.timeout.ms=30000"], &name, &[&name])
+    };
+    let owns = |member: &Member| {
+        let mut partitions = member.told("assigned").pop().unwrap_or_default();
+        partitions.sort();
+        partitions
+    };
+    let mut members = vec![join(0)];
+    wait_balanced(&members, &[0]);
+    members.push(join(1));
+    wait_balanced(&members, &[0, 1]);
+    let mut total = feed(&bootstrap, &name, "before", 20);
+    wait_read(&members, total);
+    // One of them leads the group, so both are killed, one after the other.
+    for (gone, other) in [(0, 1), (1, 0)] {
+        let (had, rounds) = (owns(&members[gone]), members[other].told("assigned").len());
+        assert_eq!(had.len(), 3);
+        members[gone].kill();
+        let back = join(gone);
+        wait_for("the member to be back", PATIENCE, || back.owned());
+        assert_eq!(owns(&back), had);
+        // What the killed one read is counted too.
+        let killed = std::mem::replace(&mut members[gone], back);
+        members.push(killed);
+        total += feed(&bootstrap, &name, &format!("without-{gone}"), 20);
+        wait_read(&members, total);
+        assert_eq!(members[other].told("assigned").len(), rounds, "the other was not disturbed");
+        assert_eq!((owns(&members[gone]), members[gone].told("revoked").len()), (had, 0));
+    }
+    members[..2].iter_mut().for_each(Member::leave);
+}
+
+#[test]
+fn java_new_static_members_come_back_without_a_rebalance() {
+    comes_back_without_a_rebalance(Client::Java(jvm::NEW));
+}
+
+#[test]
+fn java_old_static_members_come_back_without_a_rebalance() {
+    comes_back_without_a_rebalance(Client::Java(jvm::OLD));
+}
+
+#[test]
+fn franz_static_members_come_back_without_a_rebalance() {
+    comes_back_without_a_rebalance(Client::Franz);
+}
+
 /// A member that dies without a word loses its partitions to the others after its session time-out.
 #[test]
 fn killed_member_is_replaced() {

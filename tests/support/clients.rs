@@ -237,6 +237,12 @@ impl Member {
         (last["event"] == "assigned").then(|| last["n"].as_i64()).flatten()
     }
 
+    /// The partitions that it was told of by each event of this name: `assigned`, `revoked` or `lost` (Java and franz-go).
+    pub fn told(&self, event: &str) -> Vec<Vec<i64>> {
+        let numbers = |line: &Value| line["p"].as_array().into_iter().flatten().filter_map(Value::as_i64).collect();
+        self.events().iter().filter(|line| line["event"] == event).map(numbers).collect()
+    }
+
     pub fn commit_failures(&self) -> usize {
         self.events().iter().filter(|line| line["event"] == "commit-failed").count()
     }

@@ -159,11 +159,11 @@ public final class InteropClient {
         try (KafkaConsumer<byte[], byte[]> consumer = consumer(props)) {
             consumer.subscribe(topics, new ConsumerRebalanceListener() {
                 @Override public void onPartitionsRevoked(Collection<TopicPartition> partitions) {
-                    event("revoked", consumer.assignment());
+                    event("revoked", consumer.assignment(), partitions);
                 }
 
                 @Override public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
-                    event("assigned", consumer.assignment());
+                    event("assigned", consumer.assignment(), partitions);
                 }
             });
             while (!quit.get()) {
@@ -183,8 +183,14 @@ public final class InteropClient {
         OUT.println("{\"event\":\"left\"}");
     }
 
-    private static void event(String name, Collection<TopicPartition> assignment) {
-        OUT.println("{\"event\":\"" + name + "\",\"n\":" + assignment.size() + "}");
+    /** What it owns now, and which partitions the event is about. */
+    private static void event(String name, Collection<TopicPartition> assignment, Collection<TopicPartition> about) {
+        ObjectNode node = JSON.createObjectNode();
+        node.put("event", name);
+        node.put("n", assignment.size());
+        ArrayNode numbers = node.putArray("p");
+        for (TopicPartition partition : about) numbers.add(partition.partition());
+        OUT.println(node);
         OUT.flush();
     }
 }

@@ -106,17 +106,27 @@ func group(brokers []string, name string, topics []string) {
 		return func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
 			ownedMu.Lock()
 			defer ownedMu.Unlock()
+			which := []int32{}
 			for _, p := range partitions {
 				owned += sign * len(p)
+				which = append(which, p...)
 			}
-			lines.Emit(map[string]any{"event": event, "n": owned})
+			lines.Emit(map[string]any{"event": event, "n": owned, "p": which})
 		}
 	}
-	client := newClient(brokers, kgo.ConsumerGroup(name), kgo.ConsumeTopics(topics...), kgo.DisableAutoCommit(),
-		kgo.BlockRebalanceOnPoll(), kgo.Balancers(kgo.RangeBalancer()), kgo.HeartbeatInterval(500*time.Millisecond),
-		kgo.SessionTimeout(10*time.Second), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+	balancer := kgo.RangeBalancer()
+	if lines.Options["partition.assignment.strategy"] == "cooperative-sticky" {
+		balancer = kgo.CooperativeStickyBalancer()
+	}
+	options := []kgo.Opt{kgo.ConsumerGroup(name), kgo.ConsumeTopics(topics...), kgo.DisableAutoCommit(),
+		kgo.BlockRebalanceOnPoll(), kgo.Balancers(balancer), kgo.HeartbeatInterval(500 * time.Millisecond),
+		kgo.SessionTimeout(10 * time.Second), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.OnPartitionsAssigned(change("assigned", 1)), kgo.OnPartitionsRevoked(change("revoked", -1)),
-		kgo.OnPartitionsLost(change("lost", -1)))
+		kgo.OnPartitionsLost(change("lost", -1))}
+	if id, ok := lines.Options["group.instance.id"]; ok {
+		options = append(options, kgo.InstanceID(id))
+	}
+	client := newClient(brokers, options...)
 	ctx := lines.UntilStdinEnds()
 	for ctx.Err() == nil {
 		wait, done := context.WithTimeout(ctx, 200*time.Millisecond)

@@ -98,8 +98,25 @@ func UntilStdinEnds() context.Context {
 	return ctx
 }
 
+// Options are the client's properties: what came as -X NAME=VALUE.
+var Options = map[string]string{}
+
+func takeOptions(words []string) (rest []string) {
+	for i := 0; i < len(words); i++ {
+		if words[i] == "-X" && i+1 < len(words) {
+			i++
+			name, value, _ := strings.Cut(words[i], "=")
+			Options[name] = value
+		} else {
+			rest = append(rest, words[i])
+		}
+	}
+	return rest
+}
+
 // Main does what the words say: write BROKERS, read BROKERS TOPIC..., or group BROKERS NAME TOPIC...
 func Main(words []string, write func([]string), read func(brokers, topics []string), group func([]string, string, []string)) {
+	words = takeOptions(words)
 	brokers := strings.Split(words[1], ",")
 	switch words[0] {
 	case "write":
