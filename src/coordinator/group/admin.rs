@@ -13,6 +13,7 @@ use super::state::GroupState;
 use crate::base::error::ErrorCode;
 use crate::base::ids::TopicPartition;
 use crate::coordinator::batch_writer::BatchWriter;
+use crate::coordinator::blocking;
 use crate::coordinator::internal_log::AppendOptions;
 
 /// The most tombstones in one batch, so that it stays far below any limit on its size.
@@ -194,7 +195,7 @@ impl GroupCoordinator {
     pub fn on_partitions_deleted(&self, partitions: &[TopicPartition]) {
         let Some(me) = self.myself() else { return };
         let partitions = partitions.to_vec();
-        self.runtime.spawn_blocking(move || {
+        blocking::spawn(&self.runtime, move || {
             me.clean_up("of deleted topics", |entry| {
                 partitions.iter().for_each(|tp| entry.offsets.forget_pending(&tp.topic, tp.partition));
                 let held = partitions.iter().filter(|tp| entry.offsets.get(&tp.topic, tp.partition).is_some());

@@ -30,6 +30,7 @@ use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, TopicPartition};
 use crate::base::topic_names::GROUP_METADATA_TOPIC;
 use crate::coordinator::batch_writer::BatchWriter;
+use crate::coordinator::blocking;
 use crate::coordinator::internal_log::{Acked, AppendOptions, InternalLog};
 use crate::coordinator::partitioner;
 
@@ -481,11 +482,12 @@ impl GroupCoordinator {
         loop {
             let wait = self.run_due().unwrap_or(idle);
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(wait) => {}
                 () = self.timers.earlier() => {}
                 _ = expiry.tick() => {
                     let me = Arc::clone(&self);
-                    if let Err(error) = tokio::task::spawn_blocking(move || me.expire()).await {
+                    if let Err(error) = blocking::spawn(&self.runtime, move || me.expire()).await {
                         tracing::error!(%error, "looking for expired offsets failed");
                     }
                 }

@@ -11,6 +11,7 @@ use super::replay::Replay;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, ProducerId, TopicPartition};
 use crate::base::topic_names::GROUP_METADATA_TOPIC;
+use crate::coordinator::blocking;
 
 /// How long to wait before reading a partition again that could not be read.
 const RETRY: Duration = Duration::from_secs(1);
@@ -61,7 +62,7 @@ impl GroupCoordinator {
         if loaders.running < MAX_LOADERS {
             loaders.running += 1;
             drop(loaders);
-            self.runtime.spawn_blocking(move || me.run_loader());
+            blocking::spawn(&self.runtime, move || me.run_loader());
         }
     }
 

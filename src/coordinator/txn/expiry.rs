@@ -9,6 +9,7 @@ use super::coordinator::{Cell, OwnedPartition, TxnCoordinator};
 use super::records::put_key;
 use crate::base::error::ErrorCode;
 use crate::coordinator::batch_writer::BatchWriter;
+use crate::coordinator::blocking;
 use crate::coordinator::internal_log::{Acked, AppendOptions};
 use crate::protocol::compress::Codec;
 
@@ -38,7 +39,7 @@ impl TxnCoordinator {
             ticks.tick().await;
             let me = Arc::clone(self);
             // An append may wait for the disk.
-            if let Err(error) = tokio::task::spawn_blocking(move || chore(&me)).await {
+            if let Err(error) = blocking::spawn(&self.runtime, move || chore(&me)).await {
                 tracing::error!(%error, "looking over transactional ids failed");
             }
         }

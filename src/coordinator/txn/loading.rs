@@ -12,6 +12,7 @@ use super::state::Transaction;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, Offset, TopicPartition};
 use crate::base::topic_names::TRANSACTION_STATE_TOPIC;
+use crate::coordinator::blocking;
 use crate::coordinator::internal_log::Acked;
 
 /// How long to wait before reading a partition again that could not be read.
@@ -79,7 +80,7 @@ impl TxnCoordinator {
         if loaders.running < MAX_LOADERS {
             loaders.running += 1;
             drop(loaders);
-            self.runtime.spawn_blocking(move || me.run_loader());
+            blocking::spawn(&self.runtime, move || me.run_loader());
         }
     }
 
