@@ -3,7 +3,6 @@
 //! [`internal_log::InternalLog`], and neither sockets nor ZooKeeper.
 
 pub(crate) mod batch_writer;
-mod blocking;
 pub mod group;
 pub mod internal_log;
 pub mod memory_log;

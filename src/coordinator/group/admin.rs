@@ -10,10 +10,10 @@ use super::effect::Cx;
 use super::member::MemberId;
 use super::records::{put_group_key, put_offset_key};
 use super::state::GroupState;
+use crate::base::blocking;
 use crate::base::error::ErrorCode;
 use crate::base::ids::TopicPartition;
 use crate::coordinator::batch_writer::BatchWriter;
-use crate::coordinator::blocking;
 use crate::coordinator::internal_log::AppendOptions;
 
 /// The most tombstones in one batch, so that it stays far below any limit on its size.

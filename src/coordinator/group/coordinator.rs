@@ -25,12 +25,12 @@ use super::state::Group;
 use super::sync::SyncRequest;
 use super::timers::Timers;
 use super::txn_commit::{OpenTransactions, open_transactions};
+use crate::base::blocking;
 use crate::base::clock::Clock;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, TopicPartition};
 use crate::base::topic_names::GROUP_METADATA_TOPIC;
 use crate::coordinator::batch_writer::BatchWriter;
-use crate::coordinator::blocking;
 use crate::coordinator::internal_log::{Acked, AppendOptions, InternalLog};
 use crate::coordinator::partitioner;
 

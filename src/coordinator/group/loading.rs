@@ -8,10 +8,10 @@ use tracing::{debug, error, info, warn};
 
 use super::coordinator::{Cell, GroupCoordinator, Home, OwnedPartition, Slot};
 use super::replay::Replay;
+use crate::base::blocking;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, ProducerId, TopicPartition};
 use crate::base::topic_names::GROUP_METADATA_TOPIC;
-use crate::coordinator::blocking;
 
 /// How long to wait before reading a partition again that could not be read.
 const RETRY: Duration = Duration::from_secs(1);

@@ -7,9 +7,9 @@ use tracing::{debug, info, warn};
 
 use super::coordinator::{Cell, OwnedPartition, TxnCoordinator};
 use super::records::put_key;
+use crate::base::blocking;
 use crate::base::error::ErrorCode;
 use crate::coordinator::batch_writer::BatchWriter;
-use crate::coordinator::blocking;
 use crate::coordinator::internal_log::{Acked, AppendOptions};
 use crate::protocol::compress::Codec;
 

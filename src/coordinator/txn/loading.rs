@@ -9,10 +9,10 @@ use tracing::{debug, error, info, warn};
 use super::coordinator::{Cell, Home, OwnedPartition, Slot, TxnCoordinator};
 use super::replay::Replay;
 use super::state::Transaction;
+use crate::base::blocking;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, Offset, TopicPartition};
 use crate::base::topic_names::TRANSACTION_STATE_TOPIC;
-use crate::coordinator::blocking;
 use crate::coordinator::internal_log::Acked;
 
 /// How long to wait before reading a partition again that could not be read.

@@ -1,11 +1,11 @@
-//! Where coordinators do what may wait for a disk: reading a partition, looking over everything they hold.
+//! Where that is done which may wait for a disk for long.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
 /// Does `work` apart from the runtime's other tasks. A program that lives on one thread, as the simulator's brokers do,
 /// gets no second one, whose work would be done by chance sooner or later: there it is a task like the others.
-pub(super) fn spawn(runtime: &Handle, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+pub fn spawn<R: Send + 'static>(runtime: &Handle, work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
     match runtime.runtime_flavor() {
         RuntimeFlavor::CurrentThread => runtime.spawn(async { work() }),
         _ => runtime.spawn_blocking(work),
