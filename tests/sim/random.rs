@@ -15,6 +15,8 @@ use crate::world::{FLUSH_EACH_BATCH, World};
 const FAULTY: u64 = 3_000;
 /// How long it may take until all is well again.
 const RECOVERY: u64 = 10_000;
+/// How long the copiers may take after that: each transaction takes some dozens of messages one after the other.
+const COPYING: u64 = 40_000;
 /// Batches of each producer at most; they stop when it is calm.
 const BATCHES: usize = 40;
 /// Without `SIM_SEEDS`.
@@ -76,7 +78,7 @@ fn run(seed: u64) -> World {
     copier.iter().for_each(|copier| transactions::calm(&world, copier));
     world.run_until("all is written, read and in sync", RECOVERY, |w| is_well(w, 2 * BATCHES));
     if let Some(copier) = &copier {
-        let until = world.sim.core().now + RECOVERY;
+        let until = world.sim.core().now + COPYING;
         while let Some(what) = transactions::unfinished(&world, copier) {
             if world.sim.core().now >= until {
                 world.fail(&what);
