@@ -1,5 +1,5 @@
 //! Coordinators: state machines that live in the partitions of internal topics. Owns consumer groups and committed
-//! offsets (`__consumer_offsets`); transactions will live beside them. Knows the log only through
+//! offsets (`__consumer_offsets`), and transactions (`__transaction_state`). Knows the log only through
 //! [`internal_log::InternalLog`], and neither sockets nor ZooKeeper.
 
 pub(crate) mod batch_writer;

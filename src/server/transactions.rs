@@ -23,6 +23,7 @@ use crate::coordinator::txn::markers::{MarkerChannel, Route};
 use crate::coordinator::txn::producer_ids::{BlockFuture, BlockSource, ZkBlocks};
 use crate::network::client::{Connection, Options};
 use crate::replica::manager::ReplicaManager;
+use crate::replica::metadata_cache::MetadataSnapshot;
 use crate::zk::client::ZkClient;
 
 /// From this version on brokers ask the controller for producer ids (KIP-730).
@@ -79,16 +80,20 @@ impl MarkerConnections {
     }
 }
 
+/// Where the markers of a partition go, as far as this broker knows the cluster.
+pub fn route(cluster: &MetadataSnapshot, listener: &str, partition: &TopicPartition) -> Route {
+    match cluster.partition(&partition.topic, partition.partition) {
+        // Before the first UpdateMetadata nothing is known of any partition.
+        None if cluster.brokers().next().is_none() => Route::NoLeader,
+        None => Route::NoPartition,
+        Some(known) if cluster.endpoint(known.leader, listener).is_some() => Route::Leader(known.leader),
+        Some(_) => Route::NoLeader,
+    }
+}
+
 impl MarkerChannel for MarkerConnections {
     fn route(&self, partition: &TopicPartition) -> Route {
-        let snapshot = self.manager.metadata().snapshot();
-        match snapshot.partition(&partition.topic, partition.partition) {
-            // Before the first UpdateMetadata nothing is known of any partition.
-            None if snapshot.brokers().next().is_none() => Route::NoLeader,
-            None => Route::NoPartition,
-            Some(known) if snapshot.endpoint(known.leader, &self.listener).is_some() => Route::Leader(known.leader),
-            Some(_) => Route::NoLeader,
-        }
+        route(&self.manager.metadata().snapshot(), &self.listener, partition)
     }
 
     fn send(

@@ -1,6 +1,5 @@
 //! A broker's process: the real log manager, replica manager, controller and request handlers, put together as
-//! `server.rs` does, over the simulated network and ZooKeeper. The coordinators are there but
-//! coordinate nothing: nothing here uses groups or transactions.
+//! `server.rs` does, over the simulated network and ZooKeeper.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,11 +15,12 @@ use barnabas::config::broker::BrokerConfig;
 use barnabas::controller::{self, ControllerConfig, ControllerHandle};
 use barnabas::coordinator::group::config::GroupConfig;
 use barnabas::coordinator::group::coordinator::GroupCoordinator;
+use barnabas::coordinator::internal_log::InternalLog;
 use barnabas::coordinator::replica_log::ReplicaLog;
 use barnabas::coordinator::txn::config::TxnConfig;
 use barnabas::coordinator::txn::coordinator::{Surroundings, TxnCoordinator};
 use barnabas::coordinator::txn::producer_ids::{ProducerIds, ZkBlocks};
-use barnabas::coordinator::txn::verifier::{Answer, TransactionCoordinators, TxnVerifier};
+use barnabas::coordinator::txn::verifier::TxnVerifier;
 use barnabas::log::manager::{LogManager, ManagerOptions};
 use barnabas::network::{ConnectionInfo, Dispatch, Outcome};
 use barnabas::protocol::frame::{self, RequestHeader};
@@ -34,16 +34,13 @@ use barnabas::zk::session::{Registration, create_persistent_paths, get_or_create
 use barnabas::zk::session_file::SessionFile;
 use barnabas::zk::znodes::broker_ids::{self, BrokerInfo, Endpoint};
 use bytes::{Bytes, BytesMut};
-use futures::future::BoxFuture;
-use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, BrokerId as WireBroker, ControlledShutdownRequest, LeaderAndIsrRequest,
-};
+use kafka_protocol::messages::{BrokerId as WireBroker, ControlledShutdownRequest, LeaderAndIsrRequest};
 use kafka_protocol::protocol::Request;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::channels::{SimChannel, SimIsrChanges, SimLeaders};
+use crate::channels::{LISTENER, SimChannel, SimCoordinators, SimIsrChanges, SimLeaders, SimMarkers, SimUpward};
 use crate::kernel::{Node, Sim};
 use crate::network::{Accepted, Connection};
 use crate::old;
@@ -53,19 +50,12 @@ use crate::zookeeper::SESSION_TIMEOUT;
 const CHORES: u64 = 250;
 const CONTROLLED_SHUTDOWN: i16 = 3;
 
-/// No history has transactions.
-struct NoCoordinators;
-
-impl TransactionCoordinators for NoCoordinators {
-    fn ask(&self, _broker: BrokerId, _request: AddPartitionsToTxnRequest) -> BoxFuture<'_, Answer> {
-        Box::pin(std::future::ready(Answer::Unsupported))
-    }
-}
-
 /// What the checker sees of a running broker.
 pub struct View {
     pub manager: Arc<ReplicaManager>,
     pub controller: ControllerHandle,
+    groups: Arc<GroupCoordinator>,
+    pub transactions: Arc<TxnCoordinator>,
     zk: ZkClient,
     sim: Sim,
     /// Whether it has ceased to serve, in good order.
@@ -76,6 +66,7 @@ impl View {
     /// Stops the broker in order, as `server.rs` does: hands its leaderships on (`server::controlled_shutdown`), then ends.
     pub fn stop(&self) -> impl Future<Output = ()> + Send + 'static {
         let (manager, controller, zk) = (Arc::clone(&self.manager), self.controller.clone(), self.zk.clone());
+        let (groups, transactions) = (Arc::clone(&self.groups), Arc::clone(&self.transactions));
         let (sim, stopped) = (self.sim.clone(), Arc::clone(&self.stopped));
         async move {
             if !sim.core().old.stops_without_asking {
@@ -83,6 +74,8 @@ impl View {
             }
             stopped.store(true, Ordering::Relaxed);
             controller.shut_down();
+            groups.stop();
+            transactions.stop();
             manager.stop_replication();
             manager.stop_waiting();
             manager.log_manager().shutdown(manager.broker_epoch());
@@ -151,6 +144,8 @@ pub async fn run(setup: Setup) -> anyhow::Result<()> {
     let config = BrokerConfig::from_pairs(setup.pairs.clone())?;
     let me = BrokerId(setup.node);
     let (manager, zk, cluster_id) = stand_up(&setup, &config, &clock).await?;
+    let producer_ids = Arc::new(ProducerIds::new(Arc::new(ZkBlocks::new(zk.clone(), me))));
+    let (groups, transactions) = coordinators(&setup.sim, &config, &clock, &manager, &producer_ids);
     manager.start_fetchers(Arc::new(SimLeaders { sim: setup.sim.clone(), node: setup.node }), Handle::current());
     let endpoint = Endpoint::plaintext(format!("host-{me}"), 9092);
     let info = BrokerInfo::new(me, vec![endpoint], clock.now_ms());
@@ -177,26 +172,12 @@ pub async fn run(setup: Setup) -> anyhow::Result<()> {
     }
     tokio::spawn(follow_epoch(registration.epoch(), Arc::clone(&manager)));
     tokio::spawn(chores(Arc::clone(&manager)));
-    let groups = GroupCoordinator::new(
-        GroupConfig::from(&config),
-        Arc::new(ReplicaLog::new(Arc::clone(&manager))),
-        Arc::clone(&clock),
-        Handle::current(),
-    );
-    let producer_ids = Arc::new(ProducerIds::new(Arc::new(ZkBlocks::new(zk.clone(), me))));
-    let transactions = TxnCoordinator::new(
-        TxnConfig::from(&config),
-        Surroundings {
-            log: Arc::new(ReplicaLog::new(Arc::clone(&manager))),
-            producer_ids: Arc::clone(&producer_ids),
-            channel: Arc::new(crate::channels::NoMarkers),
-            clock: Arc::clone(&clock),
-            runtime: Handle::current(),
-        },
-    );
     let context = Arc::new(Context {
         broker_id: me,
-        txn_verifier: TxnVerifier::new(Arc::clone(manager.metadata()), Arc::new(NoCoordinators)),
+        txn_verifier: TxnVerifier::new(
+            Arc::clone(manager.metadata()),
+            Arc::new(SimCoordinators::new(setup.sim.clone(), setup.node)),
+        ),
         cluster_id,
         fetch_sessions: FetchSessions::new(100),
         config,
@@ -206,15 +187,42 @@ pub async fn run(setup: Setup) -> anyhow::Result<()> {
         control: Handle::current(),
         replica_manager: Arc::clone(&manager),
         producer_ids,
-        groups,
-        transactions,
+        groups: Arc::clone(&groups),
+        transactions: Arc::clone(&transactions),
         loggers: Arc::default(),
     });
     let sim = setup.sim.clone();
-    let view = View { manager: Arc::clone(&manager), controller, zk, sim, stopped: Arc::default() };
+    let manager_too = Arc::clone(&manager);
+    let view = View { manager: manager_too, controller, groups, transactions, zk, sim, stopped: Arc::default() };
     let _ = setup.up.send(view);
     serve(setup, manager, Arc::new(Dispatcher::new(context))).await;
     Ok(())
+}
+
+/// The coordinators, at work, told of leaderships by the replica manager.
+fn coordinators(
+    sim: &Sim,
+    config: &BrokerConfig,
+    clock: &Arc<dyn Clock>,
+    manager: &Arc<ReplicaManager>,
+    producer_ids: &Arc<ProducerIds>,
+) -> (Arc<GroupCoordinator>, Arc<TxnCoordinator>) {
+    let log: Arc<dyn InternalLog> = Arc::new(ReplicaLog::new(Arc::clone(manager)));
+    let log = sim.core().old.internal_log(log);
+    let groups =
+        GroupCoordinator::new(GroupConfig::from(config), Arc::clone(&log), Arc::clone(clock), Handle::current());
+    let around = Surroundings {
+        log,
+        producer_ids: Arc::clone(producer_ids),
+        channel: Arc::new(SimMarkers::new(sim.clone(), Arc::clone(manager))),
+        clock: Arc::clone(clock),
+        runtime: Handle::current(),
+    };
+    let transactions = TxnCoordinator::new(TxnConfig::from(config), around);
+    manager.set_listener(Box::new(SimUpward(Arc::downgrade(&groups), Arc::downgrade(&transactions))));
+    tokio::spawn(Arc::clone(&groups).run());
+    tokio::spawn(Arc::clone(&transactions).run());
+    (groups, transactions)
 }
 
 /// The logs, recovered, and a session.
@@ -273,7 +281,7 @@ async fn serve_connection(
     dispatcher: Arc<Dispatcher>,
 ) {
     let peer = SocketAddr::from(([127, 0, 0, 1], u16::try_from(connection.from).unwrap_or(0)));
-    let info = Arc::new(ConnectionInfo { id: "sim".into(), peer, listener: "PLAINTEXT".into() });
+    let info = Arc::new(ConnectionInfo { id: "sim".into(), peer, listener: LISTENER.into() });
     while let Some(frame) = connection.frames.recv().await {
         let old = sim.core().old;
         if let Some(request) = leader_and_isr(&frame) {

@@ -1,23 +1,29 @@
 //! What brokers say to each other, over the simulated network: the controller's requests, followers' fetches, and leaders'
-//! proposals of ISRs.
+//! proposals of ISRs, markers and questions about transactions.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use barnabas::base::error::ErrorCode;
 use barnabas::base::ids::{BrokerEpoch, BrokerId, TopicPartition};
 use barnabas::controller::{BrokerChannel, ControlRequest, ControlResponse, ControllerHandle};
+use barnabas::coordinator::group::coordinator::GroupCoordinator;
+use barnabas::coordinator::txn::coordinator::TxnCoordinator;
 use barnabas::coordinator::txn::markers::{MarkerChannel, Route};
+use barnabas::coordinator::txn::verifier::{Answer as Verified, FIRST_TO_VERIFY, TransactionCoordinators};
 use barnabas::replica::alter_partition::{AlterPartitionSender, BuildRequest};
 use barnabas::replica::fetcher::leader::{Answer, LeaderConnector, LeaderEndpoint};
-use barnabas::replica::manager::ReplicaManager;
+use barnabas::replica::manager::{LeadershipChange, ReplicaListener, ReplicaManager};
+use barnabas::server::transactions;
+use barnabas::server::upward::Upward;
 use barnabas::zk::znodes::broker_ids::LiveBroker;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use kafka_protocol::messages::{
-    AlterPartitionResponse, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse,
-    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
+    AddPartitionsToTxnRequest, AlterPartitionResponse, FetchRequest, FetchResponse, ListOffsetsRequest,
+    ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, WriteTxnMarkersRequest,
+    WriteTxnMarkersResponse,
 };
 use kafka_protocol::protocol::Request;
 use parking_lot::Mutex;
@@ -26,22 +32,111 @@ use crate::kernel::{Node, Sim};
 use crate::network::Connection;
 use crate::old::Truncated;
 
-/// Nobody writes in transactions here.
-pub struct NoMarkers;
+/// Connections to other brokers, and to this one, one to each.
+struct Peers {
+    sim: Sim,
+    node: Node,
+    connections: Mutex<BTreeMap<BrokerId, Arc<Connection>>>,
+}
 
-impl MarkerChannel for NoMarkers {
-    fn route(&self, _partition: &TopicPartition) -> Route {
-        Route::NoLeader
+impl Peers {
+    fn new(sim: Sim, node: Node) -> Self {
+        Self { sim, node, connections: Mutex::default() }
+    }
+
+    fn connection(&self, broker: BrokerId) -> Arc<Connection> {
+        let mut connections = self.connections.lock();
+        let known = connections.get(&broker).filter(|connection| connection.is_open()).cloned();
+        known.unwrap_or_else(|| {
+            let connection = Arc::new(Connection::open(&self.sim, self.node, broker.get()));
+            connections.insert(broker, Arc::clone(&connection));
+            connection
+        })
+    }
+
+    async fn ask<R: Request>(&self, broker: BrokerId, version: i16, request: &R) -> Result<R::Response, String> {
+        let answer = self.connection(broker).ask(version, request).await;
+        if answer.is_err() {
+            self.connections.lock().remove(&broker);
+        }
+        answer
+    }
+}
+
+const WRITE_TXN_MARKERS: i16 = 1;
+
+/// Markers to the leaders of partitions.
+pub struct SimMarkers {
+    peers: Peers,
+    manager: Arc<ReplicaManager>,
+}
+
+impl SimMarkers {
+    pub fn new(sim: Sim, manager: Arc<ReplicaManager>) -> Self {
+        Self { peers: Peers::new(sim, manager.broker_id().get()), manager }
+    }
+}
+
+impl MarkerChannel for SimMarkers {
+    fn route(&self, partition: &TopicPartition) -> Route {
+        transactions::route(&self.manager.metadata().snapshot(), LISTENER, partition)
     }
 
     fn send(
         &self,
-        _broker: BrokerId,
-        _request: WriteTxnMarkersRequest,
+        broker: BrokerId,
+        request: WriteTxnMarkersRequest,
     ) -> BoxFuture<'_, Result<WriteTxnMarkersResponse, String>> {
-        async { Err("there are no transactions here".to_owned()) }.boxed()
+        async move { self.peers.ask(broker, WRITE_TXN_MARKERS, &request).await }.boxed()
     }
 }
+
+/// Questions to the coordinators of transactions.
+pub struct SimCoordinators(Peers);
+
+impl SimCoordinators {
+    pub fn new(sim: Sim, node: Node) -> Self {
+        Self(Peers::new(sim, node))
+    }
+}
+
+impl TransactionCoordinators for SimCoordinators {
+    fn ask(&self, broker: BrokerId, request: AddPartitionsToTxnRequest) -> BoxFuture<'_, Verified> {
+        async move {
+            if self.0.sim.core().old.verifies_nothing {
+                return Verified::Unsupported;
+            }
+            let answer = self.0.ask(broker, FIRST_TO_VERIFY, &request).await;
+            answer.map_or_else(Verified::Lost, Verified::Answered)
+        }
+        .boxed()
+    }
+}
+
+/// Tells the coordinators, as `server::upward` does. They hold the replica manager, which holds this: it lets them go, or no
+/// process would ever give its logs up.
+pub struct SimUpward(pub Weak<GroupCoordinator>, pub Weak<TxnCoordinator>);
+
+impl SimUpward {
+    fn tell(&self, news: impl FnOnce(Upward)) {
+        if let (Some(groups), Some(transactions)) = (self.0.upgrade(), self.1.upgrade()) {
+            news(Upward::new(groups, transactions));
+        }
+    }
+}
+
+impl ReplicaListener for SimUpward {
+    fn leadership_changed(&self, change: LeadershipChange) {
+        self.tell(|upward| upward.leadership_changed(change));
+    }
+
+    fn partitions_deleted(&self, partitions: &[TopicPartition]) {
+        self.tell(|upward| upward.partitions_deleted(partitions));
+    }
+}
+
+/// The listener of all brokers.
+pub const LISTENER: &str = "PLAINTEXT";
 
 const LEADER_AND_ISR: i16 = 7;
 const UPDATE_METADATA: i16 = 8;

@@ -7,6 +7,7 @@
 //! - Every member of the ISR in ZooKeeper has everything below the leader's high watermark.
 //! - No two sessions write as the controller of one epoch.
 //! - A topic that was deleted and made anew has nothing of what it had before.
+//! - Transactions: see `transactions`.
 //! - Clients: offsets are acknowledged once, what was read stays as it was read, the end of what can be read never falls.
 //!
 //! One thing is not promised, by Kafka neither: a machine that loses its power while in the ISR has lost what it had not
@@ -29,6 +30,7 @@ use parking_lot::Mutex;
 use crate::broker::View;
 use crate::disk::LogFiles;
 use crate::kernel::{Node, Sim};
+use crate::transactions::outcomes::Outcomes;
 
 /// What identifies a batch beside its offset.
 type Content = (LeaderEpoch, u32);
@@ -43,7 +45,22 @@ pub struct Ledger {
     /// What clients saw that must not be.
     pub violations: Vec<String>,
     read: BTreeMap<(TopicPartition, Offset), u32>,
-    ends: BTreeMap<TopicPartition, Offset>,
+    ends: BTreeMap<(TopicPartition, i8), Offset>,
+    /// What was copied in transactions.
+    pub copies: Copies,
+}
+
+/// What clients were told of transactions.
+#[derive(Default)]
+pub struct Copies {
+    /// How many transactions there were.
+    pub begun: u64,
+    /// Whether a transaction was committed, as its producer was told.
+    pub told: BTreeMap<u64, bool>,
+    /// How many numbers the readers have read.
+    pub read: BTreeMap<TopicPartition, i64>,
+    /// The offset that was committed, as it was found at the end.
+    pub audited: Option<i64>,
 }
 
 impl Ledger {
@@ -55,9 +72,9 @@ impl Ledger {
         }
     }
 
-    /// A consumer was told how far it can read.
-    pub fn end(&mut self, tp: &TopicPartition, end: Offset) {
-        let known = self.ends.entry(tp.clone()).or_insert(end);
+    /// A consumer of that isolation level was told how far it can read.
+    pub fn end(&mut self, tp: &TopicPartition, isolation: i8, end: Offset) {
+        let known = self.ends.entry((tp.clone(), isolation)).or_insert(end);
         if end < *known {
             self.violations.push(format!("{tp}: the end for consumers fell from {known} to {end}"));
         }
@@ -118,6 +135,8 @@ pub struct Checker {
     leaders: BTreeMap<(TopicPartition, LeaderEpoch), Node>,
     /// Who lost its power, and the write in ZooKeeper before that.
     tainted: BTreeMap<(Node, TopicPartition), i64>,
+    /// How transactions ended.
+    pub outcomes: Outcomes,
     acknowledged: usize,
     /// Topics that are to be deleted: of them nothing is promised any more.
     dying: BTreeSet<String>,
@@ -137,6 +156,7 @@ impl Checker {
             committed: BTreeMap::new(),
             leaders: BTreeMap::new(),
             tainted: BTreeMap::new(),
+            outcomes: Outcomes::default(),
             acknowledged: 0,
             dying: BTreeSet::new(),
             buried: BTreeSet::new(),
@@ -192,8 +212,9 @@ impl Checker {
             drop(self.committed.entry(tp.clone()).or_default().split_off(safe));
             ledger.acknowledged.retain(|(of, base, _)| of != tp || base < safe);
             ledger.read.retain(|(of, base), _| of != tp || base < safe);
-            ledger.ends.remove(tp);
+            ledger.ends.retain(|(of, _), _| of != tp);
         }
+        self.outcomes.forget();
         self.acknowledged = ledger.acknowledged.len();
         self.tainted.clear();
     }
@@ -214,7 +235,7 @@ impl Checker {
         ledger.acknowledged.retain(|(tp, ..)| !of(tp));
         self.acknowledged = ledger.acknowledged.len();
         ledger.read.retain(|(tp, _), _| !of(tp));
-        ledger.ends.retain(|tp, _| !of(tp));
+        ledger.ends.retain(|(tp, _), _| !of(tp));
     }
 
     /// A machine lost its power: what it had is looked at anew, and it may have lost what it had as a member of ISRs.
@@ -398,6 +419,8 @@ impl Checker {
         };
         self.check_acknowledged(tp, leader)?;
         self.check_has_committed(tp, leader, Offset(i64::MAX), "leads without")?;
+        let files = &self.replicas[&(leader, tp.clone())].files;
+        self.outcomes.follow(tp, files, lead.high_watermark, &self.ledger.lock().copies.told)?;
         let members: Vec<Node> = self.truths[tp].state.isr.iter().map(|id| id.get()).collect();
         for member in members.into_iter().filter(|member| *member != leader) {
             if !self.tainted.contains_key(&(member, tp.clone())) {

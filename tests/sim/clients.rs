@@ -14,6 +14,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -30,17 +31,19 @@ use crate::kernel::{CLIENTS, Node, Sim};
 use crate::network::Connection;
 
 const METADATA: i16 = 9;
-const PRODUCE: i16 = 9;
+pub const PRODUCE: i16 = 9;
 const FETCH: i16 = 12;
 const ELECT_LEADERS: i16 = 2;
 const LIST_OFFSETS: i16 = 6;
 const REASSIGN: i16 = 0;
+/// `READ_UNCOMMITTED` on the wire.
+const READ_UNCOMMITTED: i8 = 0;
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// After so many reads that find nothing the leader is looked for anew, as by `metadata.max.age.ms`: one that was never told
 /// that the partition is elsewhere would answer for ever.
-const METADATA_AGE: usize = 10;
-const BACKOFF: Duration = Duration::from_millis(20);
+pub const METADATA_AGE: usize = 10;
+pub const BACKOFF: Duration = Duration::from_millis(20);
 
 /// What a client needs: a partition, where brokers may be, whom to tell.
 #[derive(Clone)]
@@ -54,15 +57,15 @@ pub struct Client {
 }
 
 /// A connection to the partition's leader, and what is known of it.
-struct Leader {
-    connection: Connection,
+pub struct Leader {
+    pub connection: Connection,
     epoch: i32,
 }
 
 /// The way to the leader, as far as it is known.
 #[derive(Default)]
-struct Route {
-    leader: Option<Leader>,
+pub struct Route {
+    pub leader: Option<Leader>,
     newest_epoch: i32,
 }
 
@@ -123,7 +126,7 @@ impl Client {
         }
     }
 
-    fn produce_request(&self, records: Bytes) -> ProduceRequest {
+    pub fn produce_request(&self, records: Bytes) -> ProduceRequest {
         let data = PartitionProduceData::default().with_index(self.tp.partition).with_records(Some(records));
         let topic = TopicProduceData::default().with_name(self.topic()).with_partition_data(vec![data]);
         ProduceRequest::default().with_acks(-1).with_timeout_ms(200).with_topic_data(vec![topic])
@@ -159,7 +162,7 @@ impl Client {
             let next = self.read(known, position).await;
             match next {
                 Some(next) if next == position => {
-                    self.ask_end(known).await;
+                    self.ask_end(known, READ_UNCOMMITTED).await;
                     in_vain += 1;
                     if in_vain % METADATA_AGE == 0 {
                         route.leader = None;
@@ -174,8 +177,8 @@ impl Client {
         }
     }
 
-    /// Reads once; where to go on, or nothing if another leader must be looked for.
-    async fn read(&self, leader: &Leader, position: Offset) -> Option<Offset> {
+    /// Asks for what stands at a position, once.
+    pub async fn fetch(&self, leader: &Leader, position: Offset, isolation: i8) -> Option<PartitionData> {
         let partition = FetchPartition::default()
             .with_partition(self.tp.partition)
             .with_fetch_offset(position.get())
@@ -187,9 +190,15 @@ impl Client {
             .with_max_wait_ms(50)
             .with_min_bytes(1)
             .with_max_bytes(1 << 20)
+            .with_isolation_level(isolation)
             .with_topics(vec![topic]);
         let mut answer = call(&leader.connection, FETCH, &request).await?;
-        let partition = answer.responses.first_mut()?.partitions.first_mut()?;
+        answer.responses.pop()?.partitions.pop()
+    }
+
+    /// Reads once; where to go on, or nothing if another leader must be looked for.
+    async fn read(&self, leader: &Leader, position: Offset) -> Option<Offset> {
+        let mut partition = self.fetch(leader, position, READ_UNCOMMITTED).await?;
         match ErrorCode::from_code(partition.error_code) {
             ErrorCode::None => {}
             ErrorCode::OffsetOutOfRange => {
@@ -211,22 +220,25 @@ impl Client {
     }
 
     /// Asks how far can be read. An end that is not known yet is an error (KIP-207).
-    async fn ask_end(&self, leader: &Leader) {
+    pub async fn ask_end(&self, leader: &Leader, isolation: i8) {
         let partition = ListOffsetsPartition::default()
             .with_partition_index(self.tp.partition)
             .with_timestamp(-1)
             .with_current_leader_epoch(leader.epoch);
         let topic = ListOffsetsTopic::default().with_name(self.topic()).with_partitions(vec![partition]);
-        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+        let request = ListOffsetsRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_isolation_level(isolation)
+            .with_topics(vec![topic]);
         let Some(answer) = call(&leader.connection, LIST_OFFSETS, &request).await else { return };
         let Some(partition) = answer.topics.first().and_then(|topic| topic.partitions.first()) else { return };
         if partition.error_code == 0 {
-            self.ledger.lock().end(&self.tp, Offset(partition.offset));
+            self.ledger.lock().end(&self.tp, isolation, Offset(partition.offset));
         }
     }
 
     /// The leader, as any broker names it; nothing, after a pause, if none does.
-    async fn leader<'a>(&self, route: &'a mut Route) -> Option<&'a Leader> {
+    pub async fn leader<'a>(&self, route: &'a mut Route) -> Option<&'a Leader> {
         if route.leader.is_none() {
             let at = self.sim.core().pick((0, self.brokers.len() as u64 - 1));
             let broker = self.brokers[usize::try_from(at).unwrap_or(0)];
@@ -253,11 +265,12 @@ impl Client {
         Some(Leader { connection, epoch: partition.leader_epoch })
     }
 
-    fn topic(&self) -> TopicName {
+    pub fn topic(&self) -> TopicName {
         TopicName(StrBytes::from_string(self.tp.topic.to_string()))
     }
 }
 
-async fn call<R: Request>(connection: &Connection, version: i16, request: &R) -> Option<R::Response> {
+/// Sends a request and waits for the answer, but not for long.
+pub async fn call<R: Request>(connection: &Connection, version: i16, request: &R) -> Option<R::Response> {
     timeout(PATIENCE, connection.call(version, request)).await.ok()?.ok()
 }

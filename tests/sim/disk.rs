@@ -2,7 +2,8 @@
 //!
 //! A process that is killed leaves all it wrote. A machine that loses its power keeps of each log what was flushed, that
 //! is all before its recovery point, and of the rest some prefix, behind which the file may be cut, or hold zeros or
-//! rubbish. Later segments may be gone, or hold a prefix of their own. `leader-epoch-checkpoint` may be as it was at the last flush.
+//! rubbish. Later segments may be gone, or hold a prefix of their own. `leader-epoch-checkpoint` may be as it was at the last flush,
+//! and the last aborted transactions may be missing from `.txnindex`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,9 +11,11 @@ use std::path::{Path, PathBuf};
 
 use barnabas::base::ids::{LeaderEpoch, Offset};
 use barnabas::log::manager::LogManager;
-use barnabas::protocol::batch::{self, BatchHeader};
+use barnabas::protocol::batch::{self, BatchHeader, HEADER_LEN};
 use rand::Rng;
 use rand::rngs::StdRng;
+
+use crate::transactions::copier;
 
 /// A folder for one world: in memory where there is such a file system.
 pub fn root() -> tempfile::TempDir {
@@ -28,7 +31,29 @@ pub struct Batch {
     pub next: Offset,
     pub epoch: LeaderEpoch,
     pub crc: u32,
+    pub transaction: InTransaction,
     position: usize,
+}
+
+/// What a batch has to do with a transaction of a producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InTransaction {
+    No,
+    /// Records, of the transaction of that number.
+    Records(i64, u64),
+    /// The end, and whether it is committed.
+    Marker(i64, bool),
+}
+
+impl InTransaction {
+    fn of(header: &BatchHeader, batch: &[u8]) -> Self {
+        let producer = header.producer_id.get();
+        match (header.is_control(), header.is_transactional()) {
+            (true, _) => Self::Marker(producer, copier::is_commit(&batch[HEADER_LEN..])),
+            (false, true) => Self::Records(producer, copier::number_in(&batch[HEADER_LEN..])),
+            (false, false) => Self::No,
+        }
+    }
 }
 
 /// One segment as it was read.
@@ -65,6 +90,14 @@ impl LogFiles {
         self.segments.values().flat_map(|segment| segment.batches.iter())
     }
 
+    /// The batches from that offset on.
+    pub fn batches_from(&self, offset: Offset) -> impl Iterator<Item = &Batch> {
+        self.segments.values().flat_map(move |segment| {
+            let first = segment.batches.partition_point(|batch| batch.next <= offset);
+            &segment.batches[first..]
+        })
+    }
+
     /// The batch that begins at that offset.
     pub fn batch_at(&self, base: Offset) -> Option<&Batch> {
         let segments = self.segments.values().rev();
@@ -98,7 +131,8 @@ fn read_batch(bytes: &[u8], position: usize) -> Option<(Batch, usize)> {
     let (len, _) = batch::peek(rest).ok()??;
     let header = BatchHeader::read(rest.get(..len)?)?;
     let (base, next) = (header.base_offset, header.next_offset());
-    Some((Batch { base, next, epoch: header.leader_epoch, crc: header.crc, position }, len))
+    let transaction = InTransaction::of(&header, &rest[..len]);
+    Some((Batch { base, next, epoch: header.leader_epoch, crc: header.crc, transaction, position }, len))
 }
 
 fn segment_paths(dir: &Path) -> Vec<PathBuf> {
@@ -160,6 +194,9 @@ impl Flushed {
     }
 }
 
+/// The length of an entry in `.txnindex`; its transaction's last offset stands at 18.
+const ABORTED_LEN: usize = 34;
+
 /// Leader epochs of a partition.
 const EPOCHS: &str = "leader-epoch-checkpoint";
 
@@ -189,7 +226,7 @@ pub fn lose_power(root: &Path, flushed: &mut Flushed, rng: &mut StdRng) -> Vec<S
             let mut bytes = fs::read(&path).unwrap_or_default();
             gone |= !whole && rng.random_bool(0.4);
             if gone {
-                ["log", "index", "timeindex", "snapshot"].iter().for_each(|suffix| {
+                ["log", "index", "timeindex", "txnindex", "snapshot"].iter().for_each(|suffix| {
                     let _ = fs::remove_file(path.with_extension(suffix));
                 });
                 continue;
@@ -207,10 +244,23 @@ pub fn lose_power(root: &Path, flushed: &mut Flushed, rng: &mut StdRng) -> Vec<S
                 lines.push(format!("{name} keeps {kept} bytes, {durable} were flushed"));
             }
             fs::write(&path, bytes).expect("a file");
+            lose_aborted(&path.with_extension("txnindex"), safe.end, rng);
         }
     }
     flushed.is_all();
     lines
+}
+
+/// The last entries of a list of aborted transactions may be lost if it was not flushed after them.
+fn lose_aborted(path: &Path, flushed: Offset, rng: &mut StdRng) {
+    let Ok(bytes) = fs::read(path) else { return };
+    let is_durable = |entry: &&[u8]| i64::from_be_bytes(std::array::from_fn(|at| entry[18 + at])) < flushed.get();
+    let durable = bytes.chunks_exact(ABORTED_LEN).take_while(is_durable).count();
+    let all = bytes.len() / ABORTED_LEN;
+    if durable < all {
+        let kept = rng.random_range(durable..=all);
+        fs::write(path, &bytes[..kept * ABORTED_LEN]).expect("a file");
+    }
 }
 
 /// How many bytes of a segment are on the disk: some, all, or as many as end with a whole batch.

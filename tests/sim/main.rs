@@ -12,6 +12,7 @@ mod network;
 mod old;
 mod process;
 mod session;
+mod transactions;
 mod world;
 mod zookeeper;
 

@@ -3,12 +3,18 @@
 //! Nothing in `src/` can be switched off: what a fix added is taken out of the requests and answers on their way, where it
 //! travels with them, or a small piece of the broker is replaced by what stood there before.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use barnabas::base::error::ErrorCode;
+use barnabas::base::ids::{Offset, ProducerEpoch, ProducerId, TopicPartition};
 use barnabas::controller::ControlRequest;
+use barnabas::coordinator::internal_log::{Acked, AppendOptions, Appended, InternalLog};
+use barnabas::log::verification::Verification;
 use barnabas::replica::manager::ReplicaManager;
 use barnabas::zk::znodes::topics::{self, TopicNode};
 use barnabas::zk::{Op, SessionState, ZkClient, ZkError};
+use bytes::Bytes;
 use kafka_protocol::messages::{FetchRequest, FetchResponse, LeaderAndIsrRequest};
 
 /// What is as it was before a fix.
@@ -34,6 +40,10 @@ pub struct Old {
     pub keeps_deleted_replicas: bool,
     /// What a reassignment aims at is known to the controller only, not written into the topic's node.
     pub hides_reassignments: bool,
+    /// Before KIP-890 nobody asks whether a partition belongs to the transaction: whatever comes is taken.
+    pub verifies_nothing: bool,
+    /// Coordinators act on what they have read although other replicas may not have it.
+    pub acts_at_once: bool,
 }
 
 /// A follower's memory of having truncated, which before KIP-320 it did once, at the begin of an epoch.
@@ -56,6 +66,11 @@ impl Old {
                 }
             }
         }
+    }
+
+    /// What coordinators keep their state in.
+    pub fn internal_log(self, log: Arc<dyn InternalLog>) -> Arc<dyn InternalLog> {
+        if self.acts_at_once { Arc::new(Hasty(log)) } else { log }
     }
 
     /// What a controller tells.
@@ -118,6 +133,50 @@ impl Old {
             partition.diverging_epoch.epoch = asked.last_fetched_epoch;
             truncated.0 = Some(asked.current_leader_epoch);
         }
+    }
+}
+
+/// An internal log of which all counts as replicated that is there.
+struct Hasty(Arc<dyn InternalLog>);
+
+impl InternalLog for Hasty {
+    fn partition_count(&self, topic: &str) -> Option<i32> {
+        self.0.partition_count(topic)
+    }
+
+    fn append(&self, tp: &TopicPartition, batch: Bytes, options: AppendOptions) -> Result<Appended, ErrorCode> {
+        self.0.append(tp, batch, options)
+    }
+
+    fn begin_verification(
+        &self,
+        tp: &TopicPartition,
+        producer: ProducerId,
+        epoch: ProducerEpoch,
+    ) -> Result<Verification, ErrorCode> {
+        self.0.begin_verification(tp, producer, epoch)
+    }
+
+    fn append_transactional(
+        &self,
+        tp: &TopicPartition,
+        batch: Bytes,
+        options: AppendOptions,
+        verification: Verification,
+    ) -> Result<Appended, ErrorCode> {
+        self.0.append_transactional(tp, batch, options, verification)
+    }
+
+    fn offset_range(&self, tp: &TopicPartition) -> Result<(Offset, Offset), ErrorCode> {
+        self.0.offset_range(tp)
+    }
+
+    fn replicated(&self, _tp: &TopicPartition, _end: Offset, _timeout: Duration) -> Acked {
+        Acked::Now(Ok(()))
+    }
+
+    fn read(&self, tp: &TopicPartition, from: Offset, max_bytes: usize) -> Result<Bytes, ErrorCode> {
+        self.0.read(tp, from, max_bytes)
     }
 }
 

@@ -8,18 +8,26 @@ use barnabas::base::ids::TopicPartition;
 
 use crate::faults::{self, Faults};
 use crate::kernel::Node;
+use crate::transactions;
 use crate::world::{FLUSH_EACH_BATCH, World};
 
 /// How long faults strike, in ms.
 const FAULTY: u64 = 3_000;
 /// How long it may take until all is well again.
 const RECOVERY: u64 = 10_000;
+/// How long the copiers may take after that: each transaction takes some dozens of messages one after the other.
+const COPYING: u64 = 40_000;
 /// Batches of each producer at most; they stop when it is calm.
 const BATCHES: usize = 40;
 /// Without `SIM_SEEDS`.
 const SEEDS: u64 = 500;
 /// Histories that are run twice and compared.
 const REPEATED: u64 = 20;
+
+/// The numbers that are copied in transactions.
+const NUMBERS: i64 = 60;
+/// Every so many histories has transactions.
+const TRANSACTIONAL: u64 = 4;
 
 /// The settings that differ from history to history.
 fn settings(seed: u64) -> Vec<(&'static str, &'static str)> {
@@ -35,19 +43,29 @@ fn settings(seed: u64) -> Vec<(&'static str, &'static str)> {
 
 /// A history.
 fn run(seed: u64) -> World {
-    let mut world = World::new(seed, 3, &settings(seed));
+    let is_transactional = seed.is_multiple_of(TRANSACTIONAL);
+    let mut settings = settings(if is_transactional { seed / TRANSACTIONAL } else { seed });
+    if is_transactional {
+        settings.extend(transactions::SETTINGS);
+    }
+    let mut world = World::new(seed, 3, &settings);
     world.boot_all();
     world.run_until("all brokers are up", 2_000, |w| w.nodes().iter().all(|n| w.view(*n).is_some()));
     let topics: [(&str, &[Node]); 2] = [("a", &[1, 2, 3]), ("b", &[2, 3])];
     for (topic, replicas) in topics {
         world.create_topic(topic, 1, replicas);
     }
-    world.run_until("the partitions have leaders", 2_000, |w| w.checker.partitions().count() == 2);
+    if is_transactional {
+        transactions::create_topics(&mut world, &[1, 2, 3]);
+    }
+    let partitions = if is_transactional { 8 } else { 2 };
+    world.run_until("the partitions have leaders", 2_000, |w| w.checker.partitions().count() == partitions);
     for (number, (topic, _)) in (1_i64..).zip(topics) {
         let client = world.client_of(&TopicPartition::new(topic, 0));
         world.client(client.clone().produce(number, BATCHES));
         world.client(client.consume());
     }
+    let copier = is_transactional.then(|| transactions::start(&world, NUMBERS));
     faults::weather(&mut world);
     let mut faults = Faults::default();
     let until = world.sim.core().now + FAULTY;
@@ -57,7 +75,17 @@ fn run(seed: u64) -> World {
         faults.strike(&mut world);
     }
     faults.end(&mut world);
+    copier.iter().for_each(|copier| transactions::calm(&world, copier));
     world.run_until("all is written, read and in sync", RECOVERY, |w| is_well(w, 2 * BATCHES));
+    if let Some(copier) = &copier {
+        let until = world.sim.core().now + COPYING;
+        while let Some(what) = transactions::unfinished(&world, copier) {
+            if world.sim.core().now >= until {
+                world.fail(&what);
+            }
+            world.run(100);
+        }
+    }
     // The last batch for the topic that comes and goes may still be on its way to a follower.
     world.run_until("the logs of all replicas are the same", RECOVERY, |w| w.checker.check_equal().is_ok());
     world

@@ -253,14 +253,18 @@ impl World {
         };
     }
 
-    /// Makes a topic whose partitions all have these replicas, as kafka-topics with `--zookeeper` does.
+    /// Makes a topic whose partitions all have these replicas, each another one first, as kafka-topics with `--zookeeper` does.
     pub fn create_topic(&mut self, topic: &str, partitions: i32, replicas: &[Node]) {
         let mut core = self.sim.core();
         let id: u128 = core.rng.random();
-        let assignment = ReplicaAssignment::new(replicas.iter().copied().map(BrokerId).collect());
+        let assignment = |p: i32| {
+            let first = usize::try_from(p).unwrap_or(0) % replicas.len();
+            let rotated = replicas[first..].iter().chain(&replicas[..first]);
+            ReplicaAssignment::new(rotated.copied().map(BrokerId).collect())
+        };
         let node = TopicNode {
             topic_id: Some(TopicId::from_u128(id)),
-            partitions: (0..partitions).map(|p| (p, assignment.clone())).collect(),
+            partitions: (0..partitions).map(|p| (p, assignment(p))).collect(),
         };
         let made = core.write_as_admin(vec![Op::create(topics::path(topic), node.encode())]);
         made.expect("brokers have made the nodes above");

@@ -11,6 +11,7 @@ use super::effect::Cx;
 use super::member::MemberId;
 use super::records::{put_group_key, put_offset_key};
 use super::state::GroupState;
+use crate::base::blocking;
 use crate::base::error::ErrorCode;
 use crate::base::ids::TopicPartition;
 use crate::coordinator::batch_writer::BatchWriter;
@@ -205,7 +206,7 @@ impl GroupCoordinator {
     pub fn on_partitions_deleted(&self, partitions: &[TopicPartition]) {
         let Some(me) = self.myself() else { return };
         let partitions = partitions.to_vec();
-        self.runtime.spawn_blocking(move || {
+        blocking::spawn(&self.runtime, move || {
             me.clean_up("of deleted topics", |entry| {
                 partitions.iter().for_each(|tp| entry.offsets.forget_pending(&tp.topic, tp.partition));
                 let held = partitions.iter().filter(|tp| entry.offsets.get(&tp.topic, tp.partition).is_some());

@@ -25,6 +25,7 @@ use super::state::Group;
 use super::sync::SyncRequest;
 use super::timers::Timers;
 use super::txn_commit::{OpenTransactions, open_transactions};
+use crate::base::blocking;
 use crate::base::clock::Clock;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, TopicPartition};
@@ -481,11 +482,12 @@ impl GroupCoordinator {
         loop {
             let wait = self.run_due().unwrap_or(idle);
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(wait) => {}
                 () = self.timers.earlier() => {}
                 _ = expiry.tick() => {
                     let me = Arc::clone(&self);
-                    if let Err(error) = tokio::task::spawn_blocking(move || me.expire()).await {
+                    if let Err(error) = blocking::spawn(&self.runtime, move || me.expire()).await {
                         tracing::error!(%error, "looking for expired offsets failed");
                     }
                 }

@@ -8,6 +8,7 @@ use tracing::{debug, error, info, warn};
 
 use super::coordinator::{Cell, GroupCoordinator, Home, OwnedPartition, Slot};
 use super::replay::Replay;
+use crate::base::blocking;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, ProducerId, TopicPartition};
 use crate::base::topic_names::GROUP_METADATA_TOPIC;
@@ -62,7 +63,7 @@ impl GroupCoordinator {
         if loaders.running < MAX_LOADERS {
             loaders.running += 1;
             drop(loaders);
-            self.runtime.spawn_blocking(move || me.run_loader());
+            blocking::spawn(&self.runtime, move || me.run_loader());
         }
     }
 

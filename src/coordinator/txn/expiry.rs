@@ -7,6 +7,7 @@ use tracing::{debug, info, warn};
 
 use super::coordinator::{Cell, OwnedPartition, TxnCoordinator};
 use super::records::put_key;
+use crate::base::blocking;
 use crate::base::error::ErrorCode;
 use crate::coordinator::batch_writer::BatchWriter;
 use crate::coordinator::internal_log::{Acked, AppendOptions};
@@ -38,7 +39,7 @@ impl TxnCoordinator {
             ticks.tick().await;
             let me = Arc::clone(self);
             // An append may wait for the disk.
-            if let Err(error) = tokio::task::spawn_blocking(move || chore(&me)).await {
+            if let Err(error) = blocking::spawn(&self.runtime, move || chore(&me)).await {
                 tracing::error!(%error, "looking over transactional ids failed");
             }
         }

@@ -9,6 +9,7 @@ use tracing::{debug, error, info, warn};
 use super::coordinator::{Cell, Home, OwnedPartition, Slot, TxnCoordinator};
 use super::replay::Replay;
 use super::state::Transaction;
+use crate::base::blocking;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, Offset, TopicPartition};
 use crate::base::topic_names::TRANSACTION_STATE_TOPIC;
@@ -79,7 +80,7 @@ impl TxnCoordinator {
         if loaders.running < MAX_LOADERS {
             loaders.running += 1;
             drop(loaders);
-            self.runtime.spawn_blocking(move || me.run_loader());
+            blocking::spawn(&self.runtime, move || me.run_loader());
         }
     }
 

@@ -4,6 +4,7 @@
 mod membership;
 mod outages;
 mod topics;
+mod transactions;
 mod truncation;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
