@@ -5,7 +5,7 @@
 #   tests/run.sh --setup      only install and download
 #   tests/run.sh --long       with the soaks (a thousand crashes and the like)
 #   tests/run.sh --peer       the interop tests once more, against a JVM broker instead of barnabas
-#   SIM_SEEDS=n tests/run.sh sim    so many random histories of simulated clusters instead of 4,000
+#   SIM_SEEDS=n tests/run.sh sim    so many random histories of simulated clusters instead of 2,000
 #   tests/run.sh NAME...      only these parts: fmt clippy unit doc, or the name of a file or folder under tests/
 #
 # Downloads and builds are kept in ${BARNABAS_CACHE:-~/.cache/barnabas}; versions are pinned in tests/clients/.
@@ -229,10 +229,8 @@ tests=$(integration_tests)
 say "building the tests"
 build() { cargo test --quiet --no-run "$@" >>"$logs/build.log" 2>&1 || { grep -E -A8 '^error' "$logs/build.log" | head -60; say "the build FAILED"; }; }
 : >"$logs/build.log"
-targets=$(if wanted unit; then echo --lib --bins; fi; for name in $tests; do [ "$name" = sim ] || echo --test "$name"; done)
+targets=$(if wanted unit; then echo --lib --bins; fi; for name in $tests; do echo --test "$name"; done)
 [ -z "$targets" ] || build $targets
-# The simulator, optimized, runs four times as many histories in the same time.
-! wanted sim || CARGO_PROFILE_TEST_OPT_LEVEL=1 build --test sim
 cargo build --quiet --bin barnabas >>"$logs/build.log" 2>&1 || true
 ! wanted unit || run_tests unit 15 --lib --bins
 ! wanted doc || run_tests doc 5 --doc
@@ -240,14 +238,8 @@ cargo build --quiet --bin barnabas >>"$logs/build.log" 2>&1 || true
 export RUST_TEST_THREADS="${RUST_TEST_THREADS:-2}"
 minutes=25
 [ -z "$BARNABAS_TEST_LONG" ] || minutes=600
-export SIM_SEEDS="${SIM_SEEDS:-$([ -n "$BARNABAS_TEST_LONG" ] && echo 100000 || echo 4000)}"
-for name in $tests; do
-  if [ "$name" = sim ]; then
-    CARGO_PROFILE_TEST_OPT_LEVEL=1 run_tests "$name" "$minutes" --test "$name"
-  else
-    run_tests "$name" "$minutes" --test "$name"
-  fi
-done
+export SIM_SEEDS="${SIM_SEEDS:-$([ -n "$BARNABAS_TEST_LONG" ] && echo 100000 || echo 2000)}"
+for name in $tests; do run_tests "$name" "$minutes" --test "$name"; done
 
 echo
 for one in ${failures[@]+"${failures[@]}"}; do echo "failed: $one"; done

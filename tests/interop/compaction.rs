@@ -62,13 +62,16 @@ impl Table {
             };
             runs.push((*codec, (0..KEYS).map(record).collect::<Vec<Rec>>()));
         }
-        for n in 0..3 {
-            let value = noise(stage as u64 * 10 + n, 60_000);
-            runs.push(("none", vec![Self::record(format!("filler-{n}"), Some(value))]));
-        }
         runs.iter().for_each(|(_, records)| self.note(records));
         let bootstrap = self.cluster.broker.address();
-        Client::Java(jvm::NEW).write_with(&bootstrap, &["enable.idempotence=true"], &runs);
+        // This one writes run after run, and is idempotent.
+        Client::Franz.write(&bootstrap, &runs);
+        for n in 0..3 {
+            // One at a time: a batch with all of them would be larger than a segment.
+            let records = vec![Self::record(format!("filler-{n}"), Some(noise(stage as u64 * 10 + n, 60_000)))];
+            self.note(&records);
+            Client::Franz.write(&bootstrap, &[("none", records)]);
+        }
         self.commit(stage);
     }
 

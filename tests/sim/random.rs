@@ -1,6 +1,6 @@
 //! Random histories, one for each seed: a cluster under load, faults for a while, then calm, in which everything must come
-//! right. `SIM_SEEDS` says how many, `SIM_FROM` from which, `SIM_SEED` runs one. `tests/run.sh` optimizes the simulator and
-//! runs 4,000, with `--long` 100,000.
+//! right. `SIM_SEEDS` says how many, `SIM_FROM` from which, `SIM_SEED` runs one. `tests/run.sh` runs
+//! 2,000, with `--long` 100,000.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
