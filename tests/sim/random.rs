@@ -27,7 +27,7 @@ const REPEATED: u64 = 20;
 /// The numbers that are copied in transactions.
 const NUMBERS: i64 = 60;
 /// Every so many histories has transactions.
-const TRANSACTIONAL: u64 = 4;
+const TRANSACTIONAL: u64 = 16;
 
 /// The settings that differ from history to history.
 fn settings(seed: u64) -> Vec<(&'static str, &'static str)> {
