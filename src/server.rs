@@ -14,6 +14,7 @@
 
 mod background;
 mod broker_configs;
+mod broker_links;
 mod config_changes;
 mod control_plane;
 mod controlled_shutdown;
@@ -214,7 +215,7 @@ impl Server {
             Surroundings {
                 log: internal_log,
                 producer_ids: Arc::clone(&producer_ids),
-                channel: Arc::new(transactions::MarkerConnections::new(&config, Arc::clone(&manager))),
+                channel: Arc::new(transactions::MarkerConnections::new(&config, Arc::clone(&manager), control.clone())),
                 clock: Arc::clone(&clock),
                 runtime: control.clone(),
             },

@@ -1,5 +1,6 @@
 //! What every other room stands on: ids, the error table, clocks, waiting. Knows nothing of Kafka's wire, disk or ZooKeeper.
 
+pub mod address;
 pub mod blocking;
 pub mod clock;
 pub mod error;

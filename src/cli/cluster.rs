@@ -12,6 +12,7 @@ use kafka_protocol::messages::{FindCoordinatorRequest, MetadataRequest, TopicNam
 use kafka_protocol::protocol::{Request, StrBytes};
 
 use super::properties::Properties;
+use crate::base::address::host_port;
 use crate::base::error::ErrorCode;
 use crate::base::ids::TopicPartition;
 use crate::network::client::{ApiVersions, Connection, Options};
@@ -221,11 +222,6 @@ fn wanted(topic: &str) -> MetadataRequestTopic {
 /// A topic's name as requests carry it.
 pub fn topic_name(topic: &str) -> TopicName {
     TopicName(StrBytes::from_string(topic.to_owned()))
-}
-
-/// `host:port`, with brackets where the host needs them.
-pub fn host_port(host: &str, port: i32) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// The error of an answer as a sentence: what the broker says, else what the code means.

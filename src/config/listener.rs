@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::def::ConfigError;
+use crate::base::address::host_port;
 
 /// How a listener is secured (`SecurityProtocol`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,11 +74,7 @@ pub struct Endpoint {
 impl fmt::Display for Endpoint {
     /// As in `listeners` and in `/brokers/ids/N`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "{}://[{}]:{}", self.listener, self.host, self.port)
-        } else {
-            write!(f, "{}://{}:{}", self.listener, self.host, self.port)
-        }
+        write!(f, "{}://{}", self.listener, host_port(&self.host, self.port))
     }
 }
 

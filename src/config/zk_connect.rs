@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::def::ConfigError;
+use crate::base::address::host_port;
 
 /// The servers of an ensemble and a chroot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,10 +56,6 @@ fn split_host(server: &str) -> Option<(String, u16)> {
     let port = port.map_or(Some(DEFAULT_PORT), |port| port.parse().ok())?;
     let is_host = |c: char| c.is_ascii_alphanumeric() || "-%._:".contains(c);
     (!host.is_empty() && port > 0 && host.chars().all(is_host)).then(|| (host.to_owned(), port))
-}
-
-fn host_port(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 impl fmt::Display for ZkConnect {

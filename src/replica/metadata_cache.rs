@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::address::host_port;
 use crate::base::watch;
 use kafka_protocol::messages::UpdateMetadataRequest;
 use kafka_protocol::messages::update_metadata_request::{UpdateMetadataBroker, UpdateMetadataPartitionState};
@@ -114,6 +115,12 @@ impl MetadataSnapshot {
     /// A live broker's address on `listener`.
     pub fn endpoint(&self, id: BrokerId, listener: &str) -> Option<&Endpoint> {
         self.brokers.get(&id)?.endpoint(listener)
+    }
+
+    /// The same as `host:port`.
+    pub fn address(&self, id: BrokerId, listener: &str) -> Option<String> {
+        let endpoint = self.endpoint(id, listener)?;
+        Some(host_port(&endpoint.host, endpoint.port))
     }
 
     /// All topics, in no order.

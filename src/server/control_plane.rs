@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::settings::millis;
+use crate::base::address::host_port;
 use crate::base::ids::{BrokerEpoch, BrokerId, TopicId};
 use crate::config::broker::BrokerConfig;
 use crate::config::version::KafkaVersion;
@@ -180,10 +181,7 @@ impl BrokerChannel for ControlChannel {
 /// `host:port` of the first of these listeners that a broker advertises.
 fn address_of(broker: &BrokerInfo, listeners: &[String]) -> Option<String> {
     let endpoint = listeners.iter().find_map(|listener| broker.endpoint(listener))?;
-    Some(match endpoint.host.contains(':') {
-        true => format!("[{}]:{}", endpoint.host, endpoint.port),
-        false => format!("{}:{}", endpoint.host, endpoint.port),
-    })
+    Some(host_port(&endpoint.host, endpoint.port))
 }
 
 /// The listener of `control.plane.listener.name` and the thread for its connections, if there is one.

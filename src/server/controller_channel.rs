@@ -102,10 +102,7 @@ impl Finder for ByMetadata {
     fn find(&self) -> Option<(BrokerId, String)> {
         let snapshot = self.manager.metadata().snapshot();
         let id = self.controller.controller_id().or(snapshot.controller())?;
-        let endpoint = snapshot.endpoint(id, &self.listener)?;
-        let bracketed = endpoint.host.contains(':');
-        let host = if bracketed { format!("[{}]", endpoint.host) } else { endpoint.host.to_string() };
-        Some((id, format!("{host}:{}", endpoint.port)))
+        Some((id, snapshot.address(id, &self.listener)?))
     }
 
     fn here(&self) -> Option<&ControllerHandle> {

@@ -1,7 +1,6 @@
 //! What the transaction coordinator needs from outside: the way of markers to the leaders of partitions, and blocks of
 //! producer ids from the controller, or from ZooKeeper where the cluster is older.
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,18 +9,18 @@ use futures::future::BoxFuture;
 use kafka_protocol::messages::{
     AllocateProducerIdsRequest, BrokerId as WireBroker, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
-use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tracing::info;
 
+use super::broker_links::BrokerLinks;
 use super::controller_channel::ControllerChannel;
-use super::settings::millis;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerId, TopicPartition};
 use crate::config::broker::BrokerConfig;
 use crate::config::version::KafkaVersion;
 use crate::coordinator::txn::markers::{MarkerChannel, Route};
 use crate::coordinator::txn::producer_ids::{BlockFuture, BlockSource, ZkBlocks};
-use crate::network::client::{Connection, Options};
+use crate::network::client::Options;
 use crate::replica::manager::ReplicaManager;
 use crate::replica::metadata_cache::MetadataSnapshot;
 use crate::zk::client::ZkClient;
@@ -36,47 +35,18 @@ const BLOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Markers over the inter-broker listener, to this broker too.
 pub struct MarkerConnections {
     manager: Arc<ReplicaManager>,
-    listener: String,
     version: i16,
-    timeout: Duration,
-    connections: Mutex<HashMap<BrokerId, (String, Arc<Connection>)>>, // one for each broker; locked for a look only
+    links: BrokerLinks,
 }
 
 impl MarkerConnections {
-    /// Connections of the broker of `manager`.
-    pub fn new(config: &BrokerConfig, manager: Arc<ReplicaManager>) -> Self {
+    /// Connections of the broker of `manager`, which will live on `runtime`.
+    pub fn new(config: &BrokerConfig, manager: Arc<ReplicaManager>, runtime: Handle) -> Self {
         Self {
-            manager,
-            listener: config.inter_broker_listener().to_owned(),
             version: i16::from(config.inter_broker_version() >= FLEXIBLE_MARKERS),
-            timeout: millis(i64::from(config.request_timeout_ms)),
-            connections: Mutex::new(HashMap::new()),
+            links: BrokerLinks::new(config, Arc::clone(&manager), runtime, Options::default().client_id),
+            manager,
         }
-    }
-
-    fn address(&self, broker: BrokerId) -> Option<String> {
-        let snapshot = self.manager.metadata().snapshot();
-        let endpoint = snapshot.endpoint(broker, &self.listener)?;
-        Some(match endpoint.host.contains(':') {
-            true => format!("[{}]:{}", endpoint.host.as_str(), endpoint.port),
-            false => format!("{}:{}", endpoint.host.as_str(), endpoint.port),
-        })
-    }
-
-    async fn connection(&self, broker: BrokerId) -> Result<Arc<Connection>, String> {
-        let address = self.address(broker).ok_or_else(|| format!("broker {broker} is not known"))?;
-        let known = self.connections.lock().get(&broker).cloned();
-        if let Some((to, connection)) = known
-            && to == address
-            && !connection.is_closed()
-        {
-            return Ok(connection);
-        }
-        let options = Options { connect_timeout: self.timeout, request_timeout: self.timeout, ..Options::default() };
-        let connection = Connection::connect_with(&address, options).await.map_err(|error| error.to_string())?;
-        let connection = Arc::new(connection);
-        self.connections.lock().insert(broker, (address, Arc::clone(&connection)));
-        Ok(connection)
     }
 }
 
@@ -93,7 +63,7 @@ pub fn route(cluster: &MetadataSnapshot, listener: &str, partition: &TopicPartit
 
 impl MarkerChannel for MarkerConnections {
     fn route(&self, partition: &TopicPartition) -> Route {
-        route(&self.manager.metadata().snapshot(), &self.listener, partition)
+        route(&self.manager.metadata().snapshot(), self.links.listener(), partition)
     }
 
     fn send(
@@ -102,8 +72,8 @@ impl MarkerChannel for MarkerConnections {
         request: WriteTxnMarkersRequest,
     ) -> BoxFuture<'_, Result<WriteTxnMarkersResponse, String>> {
         async move {
-            let connection = self.connection(broker).await?;
-            connection.send(&request, self.version).await.map_err(|error| error.to_string())
+            let link = self.links.link(broker).await?;
+            link.connection.send(&request, self.version).await.map_err(|error| error.to_string())
         }
         .boxed()
     }

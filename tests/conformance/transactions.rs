@@ -411,7 +411,8 @@ async fn markers_go_where_the_metadata_says() {
     use barnabas::coordinator::txn::markers::{MarkerChannel, Route};
     use barnabas::server::transactions::MarkerConnections;
     let broker = Broker::start().await;
-    let channel = MarkerConnections::new(&broker.context.config, broker.context.replica_manager.clone());
+    let manager = broker.context.replica_manager.clone();
+    let channel = MarkerConnections::new(&broker.context.config, manager, broker.context.control.clone());
     let route = |topic: &str, partition| channel.route(&TopicPartition::new(topic, partition));
     assert_eq!(route("t", 0), Route::NoLeader, "nothing is known yet");
     broker.topic_led_by("t", 1, 2, 0).await;

@@ -80,15 +80,8 @@ struct NetworkLeader {
 
 impl NetworkLeader {
     fn address(&self) -> Result<String, String> {
-        let snapshot = self.metadata.snapshot();
-        let endpoint = snapshot.endpoint(self.leader, &self.listener);
-        let endpoint = endpoint.ok_or_else(|| format!("no address of broker {} is known", self.leader))?;
-        let bracketed = endpoint.host.contains(':');
-        Ok(if bracketed {
-            format!("[{}]:{}", endpoint.host, endpoint.port)
-        } else {
-            format!("{}:{}", endpoint.host, endpoint.port)
-        })
+        let address = self.metadata.snapshot().address(self.leader, &self.listener);
+        address.ok_or_else(|| format!("no address of broker {} is known", self.leader))
     }
 
     async fn send<R: Request>(&mut self, request: R, version: i16) -> Result<R::Response, String> {

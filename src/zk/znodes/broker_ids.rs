@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{from_json, to_json};
+use crate::base::address::host_port;
 use crate::base::ids::{BrokerEpoch, BrokerId};
 use crate::zk::error::ZkError;
 
@@ -48,10 +49,7 @@ impl Endpoint {
     }
 
     fn encode(&self) -> String {
-        match self.host.contains(':') {
-            true => format!("{}://[{}]:{}", self.listener, self.host, self.port),
-            false => format!("{}://{}:{}", self.listener, self.host, self.port),
-        }
+        format!("{}://{}", self.listener, host_port(&self.host, self.port))
     }
 
     fn decode(text: &str, protocols: &BTreeMap<String, String>) -> Option<Self> {
