@@ -49,11 +49,7 @@ pub async fn handle(ctx: &Context, call: &Call, request: OffsetCommitRequest) ->
     };
     let topics = request.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|partition| {
-            let code = if exists(&topic.name, partition.partition_index) {
-                codes.next().unwrap_or(ErrorCode::UnknownServerError)
-            } else {
-                ErrorCode::UnknownTopicOrPartition
-            };
+            let code = code_of(exists(&topic.name, partition.partition_index), &mut codes);
             OffsetCommitResponsePartition::default()
                 .with_partition_index(partition.partition_index)
                 .with_error_code(code.code())
@@ -63,6 +59,14 @@ pub async fn handle(ctx: &Context, call: &Call, request: OffsetCommitRequest) ->
     });
     let topics = topics.collect();
     OffsetCommitResponse::default().with_topics(topics)
+}
+
+/// The answer for a partition: the next of those for partitions that exist, or that it does not.
+pub(super) fn code_of(exists: bool, codes: &mut impl Iterator<Item = ErrorCode>) -> ErrorCode {
+    match exists {
+        true => codes.next().unwrap_or(ErrorCode::UnknownServerError),
+        false => ErrorCode::UnknownTopicOrPartition,
+    }
 }
 
 /// A topic, and a partition of it to commit for.

@@ -7,6 +7,7 @@ use kafka_protocol::messages::txn_offset_commit_response::{
 };
 use kafka_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 
+use super::offset_commit::code_of;
 use super::txn_verification::verify_commit;
 use super::{Call, Context};
 use crate::base::error::ErrorCode;
@@ -33,11 +34,7 @@ pub async fn handle(ctx: &Context, call: &Call, request: TxnOffsetCommitRequest)
     let mut codes = codes.into_iter();
     let topics = request.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|partition| {
-            let code = if exists(&topic.name, partition.partition_index) {
-                codes.next().unwrap_or(ErrorCode::UnknownServerError)
-            } else {
-                ErrorCode::UnknownTopicOrPartition
-            };
+            let code = code_of(exists(&topic.name, partition.partition_index), &mut codes);
             TxnOffsetCommitResponsePartition::default()
                 .with_partition_index(partition.partition_index)
                 .with_error_code(code.code())

@@ -7,6 +7,7 @@ pub mod group;
 pub mod internal_log;
 pub mod memory_log;
 pub mod partitioner;
+pub(crate) mod reading;
 pub mod replica_log;
 pub mod txn;
 pub(crate) mod wire;

@@ -1,9 +1,12 @@
-//! Reading from files, waiting for the disk or not.
+//! Reading from files, waiting for the disk or not; writing what lies in several pieces.
 
 use std::fs::File;
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+
+/// The most pieces that one `pwritev` takes (`IOV_MAX`).
+const MAX_PIECES: usize = 1024;
 
 /// Whether a read may wait for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +60,39 @@ fn read_unflagged(file: &File, bytes: &mut [u8], position: u64) -> io::Result<()
     }
 }
 
+/// Writes all of `pieces`, one behind the other, from `position` on. They are used up.
+pub fn write_pieces_at(file: &File, mut position: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+    let mut left = pieces;
+    while !left.is_empty() {
+        let some = left.len().min(MAX_PIECES);
+        match nix::sys::uio::pwritev(file, &left[..some], i64::try_from(position).unwrap_or(i64::MAX)) {
+            Ok(0) if left.iter().all(|piece| piece.is_empty()) => break,
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                position += written as u64;
+                IoSlice::advance_slices(&mut left, written);
+            }
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_are_written_one_behind_the_other() {
+        let file = tempfile::tempfile().unwrap();
+        let mut many: Vec<IoSlice<'_>> = (0..2_500).map(|_| IoSlice::new(b"ab")).collect();
+        write_pieces_at(&file, 1, &mut many).unwrap();
+        write_pieces_at(&file, 0, &mut [IoSlice::new(b""), IoSlice::new(b"x"), IoSlice::new(b"")]).unwrap();
+        let mut bytes = vec![0; 5_001];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert!(bytes[0] == b'x' && bytes[1..].chunks(2).all(|pair| pair == b"ab"));
+    }
 
     #[test]
     fn cached_bytes_are_read_without_waiting() {

@@ -28,11 +28,11 @@ use super::txn_commit::{OpenTransactions, open_transactions};
 use crate::base::blocking;
 use crate::base::clock::Clock;
 use crate::base::error::ErrorCode;
-use crate::base::ids::{LeaderEpoch, TopicPartition};
 use crate::base::topic_names::GROUP_METADATA_TOPIC;
 use crate::coordinator::batch_writer::BatchWriter;
 use crate::coordinator::internal_log::{Acked, AppendOptions, InternalLog};
 use crate::coordinator::partitioner;
+use crate::coordinator::reading::{self, Held, Home};
 
 /// The longest name that a group's record can hold, in bytes.
 const MAX_NAME: usize = i16::MAX as usize;
@@ -65,27 +65,7 @@ pub struct Leaving<'a> {
 }
 
 /// What becomes of one partition of the offsets topic here.
-pub(super) enum Slot {
-    /// Its records are being read.
-    Loading(LeaderEpoch),
-    /// Its groups are served.
-    Owned(Arc<OwnedPartition>),
-}
-
-impl Slot {
-    pub(super) fn epoch(&self) -> LeaderEpoch {
-        match self {
-            Self::Loading(epoch) => *epoch,
-            Self::Owned(owned) => owned.home.epoch,
-        }
-    }
-}
-
-/// An offsets partition and the epoch under which it is led here.
-pub(super) struct Home {
-    pub(super) tp: TopicPartition,
-    pub(super) epoch: LeaderEpoch,
-}
+pub(super) type Slot = reading::Slot<OwnedPartition>;
 
 /// The groups of one offsets partition.
 pub(super) struct OwnedPartition {
@@ -94,6 +74,12 @@ pub(super) struct OwnedPartition {
     groups: RwLock<Option<HashMap<Arc<str>, Arc<Cell>>>>,
     /// Locked with a group's lock held or none.
     pub(super) transactions: Mutex<OpenTransactions>,
+}
+
+impl Held for OwnedPartition {
+    fn home(&self) -> &Home {
+        &self.home
+    }
 }
 
 impl OwnedPartition {
@@ -233,15 +219,7 @@ impl GroupCoordinator {
 
     /// The shared copy of a topic's name.
     pub(super) fn intern(&self, topic: &str) -> Arc<str> {
-        let mut names = self.names.lock();
-        match names.get(topic) {
-            Some(name) => Arc::clone(name),
-            None => {
-                let name: Arc<str> = topic.into();
-                names.insert(Arc::clone(&name));
-                name
-            }
-        }
+        reading::intern(&mut self.names.lock(), topic)
     }
 
     /// Drops names that no group uses any more.

@@ -1,30 +1,25 @@
 //! Partitions of the offsets topic come and go with their leadership: loading all groups of one, giving them up.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
-use super::coordinator::{Cell, GroupCoordinator, Home, OwnedPartition, Slot};
+use super::coordinator::{Cell, GroupCoordinator, OwnedPartition, Slot};
 use super::replay::Replay;
 use crate::base::blocking;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, ProducerId, TopicPartition};
 use crate::base::topic_names::GROUP_METADATA_TOPIC;
+use crate::coordinator::reading::{Home, LoadQueue, RETRY, ReadUp, read_all};
+use crate::protocol::batch::BatchHeader;
+use crate::protocol::records::Record;
 
-/// How long to wait before reading a partition again that could not be read.
-const RETRY: Duration = Duration::from_secs(1);
-/// How many partitions are read at a time.
-const MAX_LOADERS: usize = 2;
-/// How often a long loading says how far it has come.
-const REPORT: Duration = Duration::from_secs(5);
-
-/// Partitions that wait to be read, and how many threads read.
+/// Partitions that wait to be read, and what happens to them meanwhile.
 #[derive(Default)]
 pub(super) struct Loaders {
-    queue: VecDeque<(i32, LeaderEpoch)>,
-    running: usize,
+    queue: LoadQueue,
     /// Transactions that ended in partitions while these were being read, and whether they were committed.
     completed: HashMap<i32, HashMap<ProducerId, bool>>,
 }
@@ -55,30 +50,19 @@ impl GroupCoordinator {
         self.queue_loading(partition, epoch);
     }
 
-    /// Lets one of few loaders read the partition: reading all at once would take a thread and a buffer each.
+    /// Lets one of few loaders read the partition.
     fn queue_loading(&self, partition: i32, epoch: LeaderEpoch) {
         let Some(me) = self.myself() else { return };
-        let mut loaders = self.loaders.lock();
-        loaders.queue.push_back((partition, epoch));
-        if loaders.running < MAX_LOADERS {
-            loaders.running += 1;
-            drop(loaders);
+        if self.loaders.lock().queue.push(partition, epoch) {
             blocking::spawn(&self.runtime, move || me.run_loader());
         }
     }
 
     fn run_loader(&self) {
         loop {
-            let next = {
-                let mut loaders = self.loaders.lock();
-                let next = loaders.queue.pop_front();
-                loaders.running -= usize::from(next.is_none());
-                next
-            };
-            match next {
-                Some((partition, epoch)) => self.load(partition, epoch),
-                None => return,
-            }
+            let next = self.loaders.lock().queue.next();
+            let Some((partition, epoch)) = next else { return };
+            self.load(partition, epoch);
         }
     }
 
@@ -119,7 +103,7 @@ impl GroupCoordinator {
         let home = Arc::new(Home { tp: TopicPartition::new(GROUP_METADATA_TOPIC, partition), epoch });
         let started = Instant::now();
         match self.replay(&home) {
-            Ok(replay) => self.serve(&home, replay, started),
+            Ok((replay, up_to)) => self.serve(&home, replay, up_to.records, started),
             Err(ErrorCode::NotLeaderOrFollower) => {
                 warn!(partition = %home.tp, %epoch, "loading ends: the partition is not led here");
                 self.on_resignation(partition, Some(epoch));
@@ -135,33 +119,18 @@ impl GroupCoordinator {
         }
     }
 
-    fn replay(&self, home: &Home) -> Result<Replay, ErrorCode> {
-        let tp = &home.tp;
-        let (mut next, mut end) = self.log.offset_range(tp)?;
-        debug!(partition = %tp, epoch = %home.epoch, from = %next, to = %end, "loading groups and offsets");
+    fn replay(&self, home: &Home) -> Result<(Replay, ReadUp), ErrorCode> {
         let mut replay = Replay::default();
-        let mut reported = Instant::now();
-        while next < end && self.is_loading(tp.partition, home.epoch) {
-            let chunk = self.log.read(tp, next, self.config.offsets_load_buffer_size)?;
-            let reached = replay.batches(tp, &chunk, next, |topic| self.intern(topic));
-            if reached <= next {
-                // Compaction may have taken the last records before the end.
-                break;
-            }
-            next = reached;
-            if reported.elapsed() >= REPORT {
-                reported = Instant::now();
-                info!(partition = %tp, at = %next, to = %end, records = replay.records(), "loading groups and offsets");
-            }
-            if next >= end {
-                end = self.log.offset_range(tp)?.1;
-            }
-        }
-        Ok(replay)
+        let goes_on = || self.is_loading(home.tp.partition, home.epoch);
+        let take = |header: &BatchHeader, offset, record: &Record<'_>| {
+            replay.take(header, offset, record, |topic| self.intern(topic))
+        };
+        let up_to =
+            read_all(&*self.log, home, "groups and offsets", self.config.offsets_load_buffer_size, goes_on, take)?;
+        Ok((replay, up_to))
     }
 
-    fn serve(&self, home: &Arc<Home>, replay: Replay, started: Instant) {
-        let records = replay.records();
+    fn serve(&self, home: &Arc<Home>, replay: Replay, records: u64, started: Instant) {
         let mut offsets = 0;
         let mut groups = HashMap::new();
         for (group, held) in replay.finish(&home.tp) {

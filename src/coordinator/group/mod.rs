@@ -26,36 +26,15 @@ mod persist;
 mod rebalance;
 mod timers;
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 
 use crate::base::error::ErrorCode;
 use crate::coordinator::batch_writer::BatchWriter;
-use crate::protocol::batch::{BatchHeader, HEADER_LEN};
-use crate::protocol::compress::{self, Codec, CompressError};
-
-/// The most that one batch of the offsets topic may decompress to, in bytes. It was written by a coordinator; but the
-/// disk may lie.
-const MAX_BATCH: usize = 256 << 20;
+use crate::protocol::compress::Codec;
 
 /// The batch of one group's record.
 fn batch_of_group(group_id: &str, value: &[u8], now_ms: i64, codec: Codec) -> Result<Bytes, ErrorCode> {
     let mut batch = BatchWriter::new(now_ms, codec);
     batch.put(|key| records::put_group_key(key, group_id), |out| out.extend_from_slice(value));
     batch.finish()
-}
-
-/// The records of a batch of magic 2, one after the other.
-pub(super) fn decompressed<'a>(header: &BatchHeader, batch: &'a [u8]) -> Result<Cow<'a, [u8]>, CompressError> {
-    let body = &batch[HEADER_LEN..];
-    match Codec::from_id(header.codec()) {
-        Some(Codec::None) => Ok(Cow::Borrowed(body)),
-        Some(codec) => {
-            let mut out = Vec::new();
-            compress::decompress(codec, header.magic, body, MAX_BATCH, &mut out)?;
-            Ok(Cow::Owned(out))
-        }
-        None => Err(CompressError::Malformed { codec: Codec::None, reason: "unknown codec".to_owned() }),
-    }
 }

@@ -1,19 +1,18 @@
-//! Rebuilds groups and offsets from the records of one offsets partition, in the order of the log. Pure: it is fed chunks
-//! of batches. What cannot be read is passed over with a warning, as one bad record must not take the others down.
+//! Rebuilds groups and offsets from the records of one offsets partition, in the order of the log. Pure: it is fed records.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::offsets::GroupOffsets;
 use super::records::{Key, decode_group_value, decode_offset_value};
 use super::state::Group;
 use crate::base::ids::{Offset, TopicPartition};
 use crate::coordinator::wire::{Malformed, Reader};
-use crate::protocol::batch::{BatchHeader, crc_is_valid, entries};
-use crate::protocol::records::{Record, records};
+use crate::protocol::batch::BatchHeader;
+use crate::protocol::records::Record;
 
 /// What was read so far of one group.
 struct Loaded {
@@ -31,67 +30,24 @@ pub struct Replay {
     index: HashMap<Arc<str>, usize>,
     /// The groups in which each open transaction committed offsets.
     transactions: HashMap<i64, HashSet<Arc<str>>>,
-    records: u64,
 }
 
 impl Replay {
-    /// How many records it has seen.
-    pub fn records(&self) -> u64 {
-        self.records
-    }
-
-    /// Takes in the batches of `chunk` from `from` on. Gives the offset after the last; `from` if there was none.
-    pub fn batches(
+    /// Takes in a record, or the end of a transaction.
+    ///
+    /// # Errors
+    /// What about it cannot be read.
+    pub fn take(
         &mut self,
-        tp: &TopicPartition,
-        chunk: &[u8],
-        from: Offset,
-        mut intern: impl FnMut(&str) -> Arc<str>,
-    ) -> Offset {
-        let mut next = from;
-        for entry in entries(chunk) {
-            let Ok((header, bytes)) = entry else {
-                error!(partition = %tp, at = %next, "no record batch where one should begin");
-                break;
-            };
-            if header.next_offset() <= from {
-                continue;
-            }
-            next = header.next_offset();
-            self.batch(tp, &header, bytes, &mut intern);
-        }
-        next
-    }
-
-    fn batch(
-        &mut self,
-        tp: &TopicPartition,
         header: &BatchHeader,
-        bytes: &[u8],
-        intern: &mut impl FnMut(&str) -> Arc<str>,
-    ) {
-        if header.magic != 2 || !crc_is_valid(bytes) {
-            return error!(partition = %tp, at = %header.base_offset, "a batch is damaged or too old to be read");
+        offset: Offset,
+        record: &Record<'_>,
+        intern: impl FnOnce(&str) -> Arc<str>,
+    ) -> Result<(), Malformed> {
+        if header.is_control() {
+            return self.marker(header.producer_id.get(), record);
         }
-        let body = match super::decompressed(header, bytes) {
-            Ok(body) => body,
-            Err(cause) => return error!(partition = %tp, at = %header.base_offset, %cause, "a batch cannot be read"),
-        };
-        for record in records(&body, header.record_count) {
-            let Ok(record) = record else {
-                return error!(partition = %tp, at = %header.base_offset, "a batch's records cannot be read");
-            };
-            self.records += 1;
-            let offset = header.base_offset.plus(i64::from(record.offset_delta));
-            let result = if header.is_control() {
-                self.marker(header.producer_id.get(), &record)
-            } else {
-                self.record(header, offset, &record, intern)
-            };
-            if let Err(cause) = result {
-                warn!(partition = %tp, at = %offset, %cause, "a record cannot be read");
-            }
-        }
+        self.record(header, offset, record, intern)
     }
 
     /// A transaction's end: the key holds a version and what kind of end (0 aborted, 1 committed).
@@ -115,7 +71,7 @@ impl Replay {
         header: &BatchHeader,
         offset: Offset,
         record: &Record<'_>,
-        intern: &mut impl FnMut(&str) -> Arc<str>,
+        intern: impl FnOnce(&str) -> Arc<str>,
     ) -> Result<(), Malformed> {
         match Key::decode(record.key.unwrap_or_default())? {
             Key::Offset { group, topic, partition } => {

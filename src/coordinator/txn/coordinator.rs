@@ -20,18 +20,18 @@ use tokio::sync::{Notify, oneshot};
 use tracing::{debug, info, warn};
 
 use super::config::TxnConfig;
-use super::loading::Loaders;
 use super::markers::{MarkerChannel, Markers};
 use super::producer_ids::ProducerIds;
 use super::records::{MAX_NAME, put_key, put_value};
 use super::state::{End, Init, Producer, Transaction, Transition};
 use crate::base::clock::Clock;
 use crate::base::error::ErrorCode;
-use crate::base::ids::{LeaderEpoch, ProducerId, TopicPartition};
+use crate::base::ids::{ProducerId, TopicPartition};
 use crate::base::topic_names::TRANSACTION_STATE_TOPIC;
 use crate::coordinator::batch_writer::BatchWriter;
 use crate::coordinator::internal_log::{Acked, AppendOptions, InternalLog};
 use crate::coordinator::partitioner;
+use crate::coordinator::reading::{self, Held, Home, LoadQueue};
 use crate::protocol::compress::Codec;
 
 /// How long to wait before the end of a transaction is stored again.
@@ -63,7 +63,7 @@ pub struct TxnCoordinator {
     producer_ids: Arc<ProducerIds>,
     /// By partition of the state topic. Written when leadership changes, read by every request.
     pub(super) slots: RwLock<BTreeMap<i32, Slot>>,
-    pub(super) loaders: Mutex<Loaders>,
+    pub(super) loaders: Mutex<LoadQueue>,
     /// Locked for a decision only.
     pub(super) markers: Mutex<Markers>,
     /// Rings when there are new markers.
@@ -73,28 +73,7 @@ pub struct TxnCoordinator {
 }
 
 /// What becomes of one partition of the state topic here.
-pub(super) enum Slot {
-    /// Its records are being read.
-    Loading(LeaderEpoch),
-    /// Its ids are served.
-    Owned(Arc<OwnedPartition>),
-}
-
-impl Slot {
-    pub(super) fn epoch(&self) -> LeaderEpoch {
-        match self {
-            Self::Loading(epoch) => *epoch,
-            Self::Owned(owned) => owned.home.epoch,
-        }
-    }
-}
-
-/// A state partition and the epoch under which it is led here.
-#[derive(Debug)]
-pub(super) struct Home {
-    pub(super) tp: TopicPartition,
-    pub(super) epoch: LeaderEpoch,
-}
+pub(super) type Slot = reading::Slot<OwnedPartition>;
 
 /// The ids of one state partition.
 pub(super) struct OwnedPartition {
@@ -119,6 +98,12 @@ pub(super) struct Entry {
 impl Cell {
     pub(super) fn new(home: Arc<Home>, txn: Transaction) -> Self {
         Self { home, entry: Mutex::new(Entry { txn, is_lost: false }) }
+    }
+}
+
+impl Held for OwnedPartition {
+    fn home(&self) -> &Home {
+        &self.home
     }
 }
 

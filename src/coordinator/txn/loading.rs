@@ -1,39 +1,28 @@
 //! Partitions of `__transaction_state` come and go with their leadership: loading all ids of one, giving them up.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
-use super::coordinator::{Cell, Home, OwnedPartition, Slot, TxnCoordinator};
+use super::coordinator::{Cell, OwnedPartition, Slot, TxnCoordinator};
 use super::replay::Replay;
 use super::state::Transaction;
 use crate::base::blocking;
 use crate::base::error::ErrorCode;
-use crate::base::ids::{LeaderEpoch, Offset, TopicPartition};
+use crate::base::ids::{LeaderEpoch, TopicPartition};
 use crate::base::topic_names::TRANSACTION_STATE_TOPIC;
 use crate::coordinator::internal_log::Acked;
-
-/// How long to wait before reading a partition again that could not be read.
-const RETRY: Duration = Duration::from_secs(1);
-/// How many partitions are read at a time.
-const MAX_LOADERS: usize = 2;
-/// How often a long loading says how far it has come.
-const REPORT: Duration = Duration::from_secs(5);
-
-/// Partitions that wait to be read, and how many threads read.
-#[derive(Default)]
-pub(super) struct Loaders {
-    queue: VecDeque<(i32, LeaderEpoch)>,
-    running: usize,
-}
+use crate::coordinator::reading::{Home, RETRY, ReadUp, read_all};
+use crate::protocol::batch::BatchHeader;
+use crate::protocol::records::Record;
 
 /// A partition that was read.
 struct Read {
     home: Arc<Home>,
     replay: Replay,
-    end: Offset,
+    up_to: ReadUp,
     started: Instant,
 }
 
@@ -72,30 +61,19 @@ impl TxnCoordinator {
         }
     }
 
-    /// Lets one of few loaders read the partition: reading all at once would take a thread and a buffer each.
+    /// Lets one of few loaders read the partition.
     fn queue_loading(&self, partition: i32, epoch: LeaderEpoch) {
         let Some(me) = self.myself() else { return };
-        let mut loaders = self.loaders.lock();
-        loaders.queue.push_back((partition, epoch));
-        if loaders.running < MAX_LOADERS {
-            loaders.running += 1;
-            drop(loaders);
+        if self.loaders.lock().push(partition, epoch) {
             blocking::spawn(&self.runtime, move || me.run_loader());
         }
     }
 
     fn run_loader(&self) {
         loop {
-            let next = {
-                let mut loaders = self.loaders.lock();
-                let next = loaders.queue.pop_front();
-                loaders.running -= usize::from(next.is_none());
-                next
-            };
-            match next {
-                Some((partition, epoch)) => self.load(partition, epoch),
-                None => return,
-            }
+            let next = self.loaders.lock().next();
+            let Some((partition, epoch)) = next else { return };
+            self.load(partition, epoch);
         }
     }
 
@@ -110,7 +88,7 @@ impl TxnCoordinator {
         let home = Arc::new(Home { tp: TopicPartition::new(TRANSACTION_STATE_TOPIC, partition), epoch });
         let started = Instant::now();
         match self.replay(&home) {
-            Ok((replay, end)) => self.await_replicas(Read { home, replay, end, started }),
+            Ok((replay, up_to)) => self.await_replicas(Read { home, replay, up_to, started }),
             Err(error) => self.load_failed(&home, error),
         }
     }
@@ -130,36 +108,18 @@ impl TxnCoordinator {
         });
     }
 
-    fn replay(&self, home: &Home) -> Result<(Replay, Offset), ErrorCode> {
-        let tp = &home.tp;
-        let (mut next, mut end) = self.log.offset_range(tp)?;
-        debug!(partition = %tp, epoch = %home.epoch, from = %next, to = %end, "loading transactional ids");
+    fn replay(&self, home: &Home) -> Result<(Replay, ReadUp), ErrorCode> {
         let mut replay = Replay::default();
-        let mut names: HashSet<Arc<str>> = HashSet::new();
-        let mut reported = Instant::now();
-        while next < end && self.is_loading(tp.partition, home.epoch) {
-            let chunk = self.log.read(tp, next, self.config.load_buffer_size)?;
-            let reached = replay.batches(tp, &chunk, next, &mut names);
-            if reached <= next {
-                // Compaction may have taken the last records before the end.
-                break;
-            }
-            next = reached;
-            if reported.elapsed() >= REPORT {
-                reported = Instant::now();
-                info!(partition = %tp, at = %next, to = %end, records = replay.records(), "loading transactional ids");
-            }
-            if next >= end {
-                end = self.log.offset_range(tp)?.1;
-            }
-        }
-        Ok((replay, end))
+        let goes_on = || self.is_loading(home.tp.partition, home.epoch);
+        let take = |header: &BatchHeader, _, record: &Record<'_>| replay.take(header, record);
+        let up_to = read_all(&*self.log, home, "transactional ids", self.config.load_buffer_size, goes_on, take)?;
+        Ok((replay, up_to))
     }
 
     /// What was read is acted on only once every in-sync replica has it. Kafka sends the markers of a PrepareCommit that
     /// nobody else may have; a leader that comes after, without that record, could then let the same transaction abort.
     fn await_replicas(&self, read: Read) {
-        match self.log.replicated(&read.home.tp, read.end, self.config.request_timeout) {
+        match self.log.replicated(&read.home.tp, read.up_to.end, self.config.request_timeout) {
             Acked::Now(Ok(())) => self.serve(read),
             Acked::Now(Err(error)) => self.load_failed(&read.home, error),
             Acked::Later(acked) => {
@@ -175,8 +135,8 @@ impl TxnCoordinator {
     }
 
     fn serve(&self, read: Read) {
-        let Read { home, replay, started, .. } = read;
-        let records = replay.records();
+        let Read { home, replay, up_to, started } = read;
+        let records = up_to.records;
         let ids: BTreeMap<_, _> = replay
             .finish()
             .into_iter()

@@ -1,14 +1,14 @@
 //! A new segment that is being written: its files end in `.cleaned` until it is whole and on the disk.
 
 use std::fs::{self, File, FileTimes, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::base::ids::Offset;
+use crate::log::disk::write_pieces_at;
 use crate::log::error::{IoContext, LogError};
 use crate::log::faults;
 use crate::log::files;
@@ -163,7 +163,8 @@ impl Output {
 
     /// Writes what was gathered, and `more` behind it.
     fn write_with(&mut self, more: &[u8]) -> Result<(), LogError> {
-        let result = faults::step().and_then(|()| write_both(&self.file, self.position, &self.buffer, more));
+        let mut pieces = [IoSlice::new(&self.buffer), IoSlice::new(more)];
+        let result = faults::step().and_then(|()| write_pieces_at(&self.file, self.position, &mut pieces));
         result.during("write", &self.segment.path(files::LOG))?;
         self.position += (self.buffer.len() + more.len()) as u64;
         self.buffer.clear();
@@ -238,26 +239,6 @@ fn write_whole(path: &std::path::Path, bytes: &[u8]) -> Result<(), LogError> {
         File::open(path)?.sync_data()
     };
     write().during("write", path)
-}
-
-fn write_both(file: &File, mut position: u64, first: &[u8], more: &[u8]) -> io::Result<()> {
-    if more.is_empty() {
-        return file.write_all_at(first, position);
-    }
-    let mut pieces = [IoSlice::new(first), IoSlice::new(more)];
-    let mut left = &mut pieces[..];
-    while left.iter().any(|piece| !piece.is_empty()) {
-        match nix::sys::uio::pwritev(file, left, i64::try_from(position).unwrap_or(i64::MAX)) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                position += written as u64;
-                IoSlice::advance_slices(&mut left, written);
-            }
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
 }
 
 /// Has the system begin to write a part of the file, without waiting for it. Only a hint: the flush at the end is what

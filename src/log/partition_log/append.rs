@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::{PartitionLog, Writer};
 use crate::base::error::ErrorCode;
 use crate::base::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use crate::log::disk::write_pieces_at;
 use crate::log::error::LogError;
 use crate::log::files;
 use crate::log::log_config::LogConfig;
@@ -24,9 +25,6 @@ use crate::protocol::validate::{
     AppendOrigin, DEFAULT_MAX_DECOMPRESSED_BYTES, ValidateContext, ValidateError, Validated, ValidatedBatch,
     validate_and_assign, validate_replicated,
 };
-
-/// The most pieces that one `pwritev` takes (`IOV_MAX`).
-const MAX_PIECES: usize = 1024;
 
 /// Why an append was refused.
 #[derive(Debug, Error)]
@@ -320,20 +318,5 @@ fn write_batches(file: &File, position: u64, batches: &[ValidatedBatch]) -> io::
         }
         pieces.push(IoSlice::new(&batch.body));
     }
-    let mut position = position;
-    let mut left = &mut pieces[..];
-    while !left.is_empty() {
-        let some = left.len().min(MAX_PIECES);
-        match nix::sys::uio::pwritev(file, &left[..some], i64::try_from(position).unwrap_or(i64::MAX)) {
-            Ok(0) if left.iter().all(|piece| piece.is_empty()) => break,
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                position += written as u64;
-                IoSlice::advance_slices(&mut left, written);
-            }
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
+    write_pieces_at(file, position, &mut pieces)
 }

@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::base::clock::ManualClock;
-use crate::base::ids::{Offset, ProducerId};
+use crate::base::ids::{LeaderEpoch, Offset, ProducerId, TopicPartition};
 use crate::coordinator::group::commit::{CommitEntry, CommitRequest};
 use crate::coordinator::group::member::Protocol;
 use crate::coordinator::group::offsets::CommittedOffset;

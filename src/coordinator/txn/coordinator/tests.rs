@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::base::clock::ManualClock;
-use crate::base::ids::BrokerId;
+use crate::base::ids::{BrokerId, LeaderEpoch};
 use crate::coordinator::memory_log::MemoryLog;
 use crate::coordinator::txn::markers::Route;
 use crate::coordinator::txn::producer_ids::{BlockFuture, BlockSource};
