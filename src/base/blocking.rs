@@ -1,10 +1,11 @@
-//! Where that is done which may wait for a disk for long.
+//! Where a runtime that someone was handed does what may wait for a disk for long.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
 /// Does `work` apart from the runtime's other tasks. A program that lives on one thread, as the simulator's brokers do,
-/// gets no second one, whose work would be done by chance sooner or later: there it is a task like the others.
+/// gets no second one, whose work would be done by chance sooner or later: there it is a task like the others. Never for
+/// the runtime of a connection, which has one thread too, on which others wait: see [`tokio::task::spawn_blocking`].
 pub fn spawn<R: Send + 'static>(runtime: &Handle, work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
     match runtime.runtime_flavor() {
         RuntimeFlavor::CurrentThread => runtime.spawn(async { work() }),

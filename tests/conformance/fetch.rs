@@ -229,3 +229,12 @@ async fn a_diverging_reader_is_told_where() {
     assert_eq!(partition.error_code, 0);
     assert_eq!((partition.diverging_epoch.epoch, partition.diverging_epoch.end_offset), (2, 3));
 }
+
+/// Connections share threads: a consumer whose records must be read from the disk does not hold up the others of its thread.
+#[tokio::test]
+async fn what_waits_for_the_disk_waits_on_another_thread() {
+    let broker = Broker::start().await;
+    let thread = || std::thread::current().id();
+    let apart = broker.context.replica_manager.apart(thread).await.expect("it is done");
+    assert_ne!(apart, thread());
+}

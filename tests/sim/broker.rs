@@ -241,6 +241,7 @@ async fn stand_up(
     let me = BrokerId(setup.node);
     logs.check_ids(me, &cluster_id)?;
     let manager = Arc::new(ReplicaManager::new(me, config, Arc::clone(clock), logs, Arc::new(NoOverrides)));
+    manager.wait_in_turn();
     Ok((manager, zk, cluster_id))
 }
 

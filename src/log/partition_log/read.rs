@@ -123,12 +123,12 @@ impl PartitionLog {
         let mut attempts = 0;
         loop {
             let view = self.view(offset, up_to)?;
-            // The active segment, of which recent batches are known, is never replaced.
-            let segments = if view.known.is_some() { Segments::new() } else { view.segments.clone() };
-            let result = self.read_view(view, offset, max_bytes, min_one, up_to, disk);
+            let result = self.read_view(&view, offset, max_bytes, min_one, up_to, disk);
             attempts += 1;
-            // What was found in an old segment may not go with the aborted transactions of a new one.
-            if attempts == ATTEMPTS || !segments.iter().any(|segment| segment.is_deleted()) {
+            // The active segment, of which recent batches are known, is never replaced. What was found in an old segment may
+            // not go with the aborted transactions of a new one.
+            let is_sound = view.known.is_some() || !view.segments.iter().any(|segment| segment.is_deleted());
+            if is_sound || attempts == ATTEMPTS {
                 return result;
             }
         }
@@ -136,14 +136,14 @@ impl PartitionLog {
 
     fn read_view(
         &self,
-        view: View,
+        view: &View,
         offset: Offset,
         max_bytes: usize,
         min_one: bool,
         up_to: ReadUpTo,
         disk: Disk,
     ) -> Result<Option<LogRead>, LogError> {
-        let mut read = view.read;
+        let mut read = view.read.clone();
         if up_to == ReadUpTo::LastStableOffset {
             read.aborted = Some(Vec::new());
         }

@@ -4,11 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::ReplicaManager;
-use crate::base::blocking;
 use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerEpoch, BrokerId, TopicId};
 use crate::base::purgatory::{Event, Watch, Woken};
@@ -148,7 +146,7 @@ impl ReplicaManager {
                 let _ = partition.read_records(target, rules, max_bytes, true, Disk::Wait);
             }
         };
-        if let Err(error) = blocking::spawn(&Handle::current(), warm).await {
+        if let Err(error) = self.apart(warm).await {
             tracing::error!("a read on a thread that may wait failed: {error}");
         }
         self.look_once(params, targets, partitions, Disk::Wait, first)

@@ -90,6 +90,8 @@ pub struct ReplicaManager {
     replication_tasks: Mutex<Vec<JoinHandle<()>>>,
     listener: OnceLock<Box<dyn ReplicaListener>>,
     stopping: AtomicBool,
+    /// Whether what may wait for the disk is done in turn with everything else.
+    waits_in_turn: AtomicBool,
     /// Read for every request, written when a partition comes or goes. Held for lookups only.
     hosted: RwLock<HashMap<Arc<str>, HostedTopic>>,
     /// Serializes control requests; holds the newest controller epoch seen. Held across the making of logs, so it is an
@@ -138,6 +140,7 @@ impl ReplicaManager {
             replication_tasks: Mutex::new(Vec::new()),
             listener: OnceLock::new(),
             stopping: AtomicBool::new(false),
+            waits_in_turn: AtomicBool::new(false),
             hosted: RwLock::new(HashMap::new()),
             control: tokio::sync::Mutex::new(ControllerEpoch(-1)),
         }
@@ -146,6 +149,20 @@ impl ReplicaManager {
     /// Sets who is told of changes; the first call counts.
     pub fn set_listener(&self, listener: Box<dyn ReplicaListener>) {
         let _ = self.listener.set(listener);
+    }
+
+    /// Lets what may wait for the disk be done in turn with everything else from now on, on the one thread there is: a
+    /// second one would do it by chance sooner or later. For the simulator; a broker's connections would wait with it.
+    pub fn wait_in_turn(&self) {
+        self.waits_in_turn.store(true, Ordering::SeqCst);
+    }
+
+    /// Does what may wait for the disk on a thread that may, so that the other tasks of this one go on.
+    pub fn apart<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
+        match self.waits_in_turn.load(Ordering::SeqCst) {
+            true => tokio::spawn(async { work() }),
+            false => tokio::task::spawn_blocking(work),
+        }
     }
 
     /// This broker's id.
