@@ -3,7 +3,7 @@
 # benches/README.md.
 #
 # usage: benches/run.sh [--rounds N] [--only kafka|barnabas] [--no-write] [scenario ...]
-#   scenarios: throughput requests latency cold start partitions idle failover wide compaction (all, if none is named)
+#   scenarios: throughput requests latency cold start partitions idle failover wide groups compaction (all, if none is named)
 #
 # Takes about half an hour and up to 10 GiB of disk below ${TMPDIR:-/tmp}, which it gives back. Wants cargo, java,
 # mvn and the `zookeeper` package (or ZOOKEEPER_HOME). Kafka's jars come from Maven Central and are kept in
@@ -28,10 +28,10 @@ if ! ls "$KAFKA_LIBS"/kafka_2.13-3.9.1.jar >/dev/null 2>&1; then
 fi
 
 cargo build --release --bin barnabas
-driver="$(cargo build --release --bench side_by_side --message-format=json \
+driver="$(cargo build --release -p side_by_side --message-format=json \
   | sed -n 's/.*"name":"side_by_side".*"executable":"\([^"]*\)".*/\1/p' | tail -1)"
 [ -x "$driver" ] || die "the driver was not built"
-target="$(dirname "$(dirname "$driver")")"
+target="$(dirname "$driver")"
 export BARNABAS_BIN="${BARNABAS_BIN:-$target/barnabas}"
 
 BENCH_DIR="$(mktemp -d "${TMPDIR:-/tmp}/barnabas-bench.XXXXXX")"

@@ -223,8 +223,8 @@ integration_tests() {
 setup
 ! $setup_only || { say "everything is there"; echo "0 passed, 0 failed"; exit 0; }
 
-! wanted fmt || check fmt cargo fmt --check
-! wanted clippy || check clippy cargo clippy --quiet --all-targets -- -D warnings
+! wanted fmt || check fmt cargo fmt --all --check
+! wanted clippy || check clippy cargo clippy --quiet --workspace --all-targets -- -D warnings
 tests=$(integration_tests)
 say "building the tests"
 build() { cargo test --quiet --no-run "$@" >>"$logs/build.log" 2>&1 || { grep -E -A8 '^error' "$logs/build.log" | head -60; say "the build FAILED"; }; }

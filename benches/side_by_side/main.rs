@@ -6,6 +6,7 @@
 mod brokers;
 mod compaction;
 mod failover;
+mod groups;
 mod latency;
 mod limit;
 mod partitions;
@@ -36,6 +37,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("idle", idle),
     ("failover", failovers),
     ("wide", wide),
+    ("groups", many_groups),
     ("compaction", compactions),
 ];
 
@@ -378,8 +380,25 @@ fn compactions(bench: &Bench) -> Result<Vec<Row>> {
         }
         std::fs::remove_dir_all(bench.dir.join(kind.name()))?;
     }
-    let rows = figures.iter().enumerate().map(|(line, [kafka, barnabas])| row(31 + line, None, kafka, barnabas));
+    let rows = figures.iter().enumerate().map(|(line, [kafka, barnabas])| row(34 + line, None, kafka, barnabas));
     Ok(rows.collect())
+}
+
+/// 1,000 groups of three members, 100,000 offsets.
+fn many_groups(bench: &Bench) -> Result<Vec<Row>> {
+    let mut figures: [Both; 3] = Default::default();
+    for round in 0..bench.rounds {
+        for &kind in &bench.kinds {
+            let dir = bench.dir.join(format!("{}-groups-{round}", kind.name()));
+            let measured = groups::run(kind, &dir, &bench.zookeeper)?;
+            eprintln!("  {kind:?}: {measured:.2?}");
+            let groups::Figures { rebalance, rebalance_cpu, load } = measured;
+            for (into, value) in figures.iter_mut().zip([rebalance, rebalance_cpu, load]) {
+                into.add(kind, value);
+            }
+        }
+    }
+    Ok(figures.iter().enumerate().map(|(line, both)| both.row(31 + line, None)).collect())
 }
 
 struct Arguments {
