@@ -1,6 +1,7 @@
 //! Compaction of many small keyed records, while the end-to-end load runs on another topic.
 
 use std::io::Write;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::brokers::Broker;
 use super::latency::{self, Latencies};
+use super::process::Process;
 use super::wire::{self, Wire};
 
 /// What is written, about.
@@ -37,6 +39,8 @@ pub struct Figures {
     pub beside: Latencies,
     /// And before.
     pub alone: Latencies,
+    /// And while a process that has nothing to do with the broker computes, as nice as Barnabas's cleaner: the machine's limit.
+    pub busy: Latencies,
 }
 
 /// Measures a broker that is not started yet.
@@ -44,7 +48,8 @@ pub fn run(mut broker: Broker, rounds: usize) -> Result<Figures> {
     broker.set("log.cleaner.backoff.ms", "100")?;
     broker.start()?;
     broker.wire()?.create_topics(&[("tail".to_owned(), 1)])?;
-    let (mut alone, mut beside) = (latency::new_latencies()?, latency::new_latencies()?);
+    let [mut alone, mut busy, mut beside] =
+        [latency::new_latencies()?, latency::new_latencies()?, latency::new_latencies()?];
     let mut runs = Vec::new();
     // The first round warms up, files and compilers.
     for round in 0..=rounds {
@@ -53,19 +58,21 @@ pub fn run(mut broker: Broker, rounds: usize) -> Result<Figures> {
         let last = fill(&broker, &topic, round as u64)?;
         super::settle()?;
         let quiet = latency::alone(&broker, "tail", Duration::from_secs(2), Duration::from_secs(5))?;
+        let computing = beside_busy_loop(&broker)?;
         let (loaded, run) = compact(&broker, &topic, last)?;
         eprintln!("  {:?}: {run:.2?} (s, CPU-s, MiB)", broker.kind);
         broker.wire()?.delete_topic(&topic)?;
         if round > 0 {
             runs.push(run);
             alone.add(quiet)?;
+            busy.add(computing)?;
             beside.add(loaded)?;
         }
     }
     broker.stop()?;
     runs.sort_by(|one, other| one[0].total_cmp(&other[0]));
     let [seconds, cpu_seconds, rss_mib] = *runs.get(runs.len() / 2).context("no round was measured")?;
-    Ok(Figures { seconds, cpu_seconds, rss_mib, beside, alone })
+    Ok(Figures { seconds, cpu_seconds, rss_mib, beside, alone, busy })
 }
 
 fn text(text: &str) -> StrBytes {
@@ -139,6 +146,12 @@ fn fill(broker: &Broker, topic: &str, seed: u64) -> Result<i64> {
     let names = broker.log_files(topic)?;
     let bases = names.iter().filter_map(|path| path.file_stem()?.to_str()?.parse::<i64>().ok());
     bases.max().filter(|base| *base > 0).context("there is one segment only")
+}
+
+fn beside_busy_loop(broker: &Broker) -> Result<Latencies> {
+    let mut command = Command::new("nice");
+    let _busy = Process::start("a busy loop", command.args(["-n", "5", "sh", "-c", "while :; do :; done"]))?;
+    latency::alone(broker, "tail", Duration::from_millis(500), Duration::from_secs(5))
 }
 
 /// Compaction up to offset `last` beside the end-to-end load: seconds, processor seconds, and the most memory in MiB.

@@ -369,19 +369,24 @@ fn wide(bench: &Bench) -> Result<Vec<Row>> {
 /// 1 GiB of small keyed records is compacted while the end-to-end load runs. One broker at a time.
 fn compactions(bench: &Bench) -> Result<Vec<Row>> {
     let mut figures: [[Vec<f64>; 2]; 4] = Default::default();
+    let mut busy_p99 = None;
     for &kind in &bench.kinds {
         let broker = bench.stopped(kind)?;
         let measured = compaction::run(broker, bench.rounds)?;
         let column = usize::from(kind == Kind::Barnabas);
-        let compaction::Figures { seconds, cpu_seconds, rss_mib, beside, alone } = measured;
+        let compaction::Figures { seconds, cpu_seconds, rss_mib, beside, alone, busy } = measured;
+        if kind == Kind::Barnabas {
+            busy_p99 = Some(millis(&busy)[1]);
+        }
         let lines = [vec![seconds], vec![cpu_seconds], vec![rss_mib], vec![millis(&beside)[1], millis(&alone)[1]]];
         for (into, values) in figures.iter_mut().zip(lines) {
             into[column] = values;
         }
         std::fs::remove_dir_all(bench.dir.join(kind.name()))?;
     }
-    let rows = figures.iter().enumerate().map(|(line, [kafka, barnabas])| row(34 + line, None, kafka, barnabas));
-    Ok(rows.collect())
+    let limits = [None, None, None, busy_p99];
+    let rows = figures.iter().zip(limits).enumerate();
+    Ok(rows.map(|(line, ([kafka, barnabas], limit))| row(34 + line, limit, kafka, barnabas)).collect())
 }
 
 /// 1,000 groups of three members, 100,000 offsets.
