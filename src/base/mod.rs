@@ -6,6 +6,7 @@ pub mod clock;
 pub mod error;
 pub mod ids;
 pub mod loggers;
+pub mod niceness;
 pub mod purgatory;
 pub mod quota;
 pub mod topic_names;

@@ -1,11 +1,14 @@
 //! Chores: retention, flushes, checkpoints. Each runs on a thread that may wait for the disk, never twice at a time.
 
 use std::sync::Arc;
+use std::sync::mpsc::{self, TrySendError};
+use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::base::niceness;
 use crate::config::broker::BrokerConfig;
 use crate::replica::manager::ReplicaManager;
 
@@ -38,9 +41,7 @@ pub fn start(config: &BrokerConfig, manager: &Arc<ReplicaManager>, on: &Handle) 
             m.log_manager().run_retention(m.clock().now_ms());
         }),
         every(FLUSH_CHECK, FLUSH_CHECK, |m| m.log_manager().run_flushes(m.clock().now_ms())),
-        every(REMOVAL_CHECK, REMOVAL_CHECK, |m| {
-            m.log_manager().remove_due(m.clock().now_ms());
-        }),
+        on.spawn(remove_files(Arc::clone(manager))),
         every(UNUSED_FILES_CHECK, UNUSED_FILES_CHECK, |m| m.log_manager().close_unused_files()),
         every(MOVE_CHECK, MOVE_CHECK, ReplicaManager::move_between_log_dirs),
         every(recovery_points, recovery_points, |m| m.log_manager().checkpoint_recovery_points()),
@@ -60,5 +61,30 @@ async fn repeat(first: Duration, period: Duration, manager: Arc<ReplicaManager>,
             tracing::error!("a chore failed: {error}");
         }
         tokio::time::sleep(period).await;
+    }
+}
+
+/// Removes files whose delay is over. The kernel is busy for long with what it has cached of a large one, so that happens on a
+/// thread that gives way to those that serve clients. It ends with this task.
+async fn remove_files(manager: Arc<ReplicaManager>) {
+    let (ask, asked) = mpsc::sync_channel(1);
+    let clock = Arc::clone(manager.clock());
+    let remover = move || {
+        niceness::give_way();
+        while let Ok(now_ms) = asked.recv() {
+            manager.log_manager().remove_due(now_ms);
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("remover".to_owned()).spawn(remover) {
+        tracing::error!("no thread for the removal of files, which stay until the next start: {error}");
+        return;
+    }
+    loop {
+        tokio::time::sleep(REMOVAL_CHECK).await;
+        // While it is at work it need not be asked.
+        if let Err(TrySendError::Disconnected(_)) = ask.try_send(clock.now_ms()) {
+            tracing::error!("the removal of files has failed; what is left stays until the next start");
+            return;
+        }
     }
 }

@@ -25,6 +25,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::base::clock::Clock;
+use crate::base::niceness;
 use crate::log::manager::LogManager;
 use crate::log::partition_log::PartitionLog;
 
@@ -43,8 +44,6 @@ pub use throttle::Throttle;
 
 /// A thread may use no more for its keys (`LogCleaner` says the same of itself).
 const MOST_DEDUPE_BYTES: u64 = i32::MAX as u64;
-/// How much the cleaner's threads give way to those that serve clients.
-const NICENESS: i32 = 5;
 
 /// How compaction runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -222,8 +221,7 @@ struct Worker {
 
 impl Worker {
     fn run(self, mut cleaner: Cleaner) {
-        // SAFETY: the call touches no memory; 0 names the calling thread.
-        let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+        niceness::give_way();
         loop {
             let rest = if clean_filthiest(&self.manager, &mut cleaner, self.clock.now_ms()) {
                 Duration::ZERO

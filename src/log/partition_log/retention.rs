@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
+
 use super::{PartitionLog, Shared, Writer};
 use crate::base::error::ErrorCode;
 use crate::base::ids::Offset;
@@ -11,6 +13,9 @@ use crate::log::log_config::LogConfig;
 use crate::log::log_dir::remove;
 use crate::log::segment::Segment;
 
+/// So many segments are renamed at most while appends wait; with more to delete they get their turn in between.
+pub(super) const AT_ONCE: usize = 8;
+
 impl PartitionLog {
     /// Deletes the segments that `retention.ms`, `retention.bytes` or the log start offset let go, oldest first; never
     /// above the high watermark. Returns how many.
@@ -18,12 +23,29 @@ impl PartitionLog {
     /// # Errors
     /// A failure of the disk, which takes the log dir offline.
     pub fn delete_old_segments(&self, now_ms: i64) -> Result<usize, LogError> {
+        let mut deleted = 0;
+        loop {
+            let count = self.delete_some(now_ms)?;
+            deleted += count;
+            if count < AT_ONCE {
+                break;
+            }
+        }
+        if deleted > 0 {
+            let start = self.log_start_offset();
+            tracing::info!(partition = %self.tp, "deleted {deleted} old segments, the log now starts at {start}");
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes the oldest of them, [`AT_ONCE`] at most; returns how many.
+    pub(super) fn delete_some(&self, now_ms: i64) -> Result<usize, LogError> {
         let config = self.config();
         let mut writer = self.writer.lock();
         if self.is_closed() || self.log_dir.is_offline() {
             return Ok(0);
         }
-        let count = self.deletable(&config, now_ms)?;
+        let count = self.deletable(&config, now_ms)?.min(AT_ONCE);
         if count == 0 {
             return Ok(0);
         }
@@ -32,6 +54,8 @@ impl PartitionLog {
             self.roll_at(&mut writer, end, &config, now_ms)?;
         }
         self.delete_first(&mut writer, count, now_ms, &config)?;
+        // Who waits goes first, not this thread with the next ones.
+        MutexGuard::unlock_fair(writer);
         Ok(count)
     }
 
@@ -76,13 +100,13 @@ impl PartitionLog {
     }
 
     fn delete_first(&self, writer: &mut Writer, count: usize, now_ms: i64, config: &LogConfig) -> Result<(), LogError> {
-        let (gone, start) = {
+        let gone = {
             let mut shared = self.shared.lock();
             let gone: Vec<Arc<Segment>> = shared.segments.drain(..count).collect();
             shared.cleanings_void += 1;
             let start = shared.segments[0].base_offset();
             raise_log_start(&mut shared, start);
-            (gone, shared.log_start)
+            gone
         };
         let due = now_ms.saturating_add(config.file_delete_delay_ms);
         for segment in &gone {
@@ -98,7 +122,6 @@ impl PartitionLog {
             }
             keep
         });
-        tracing::info!(partition = %self.tp, "deleted {count} old segments, the log now starts at {start}");
         Ok(())
     }
 

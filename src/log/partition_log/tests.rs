@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::retention::AT_ONCE;
 use super::*;
 use crate::base::ids::{ProducerEpoch, ProducerId};
 use crate::log::producer_state::Origin;
@@ -269,6 +270,25 @@ fn read_committed_stops_at_open_transactions_and_learns_of_aborted_ones() {
         assert!(duplicate.duplicate);
         assert_eq!(duplicate.first_offset, Offset(3));
     }
+}
+
+/// Who appends waits for a few renames, however many segments go.
+#[test]
+fn many_old_segments_go_bit_by_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LogConfig { segment_bytes: 300, retention_ms: 1000, ..LogConfig::default() };
+    let log = PartitionLog::open(&params(dir.path(), config)).unwrap();
+    for n in 0..50 {
+        append(&log, &Spec { value: 150, timestamp: n, ..Spec::default() });
+    }
+    log.update_high_watermark(Offset(50));
+    let before = log.segment_count();
+    assert!(before > 4 * AT_ONCE, "{before}");
+    assert_eq!(log.delete_some(100_000).unwrap(), AT_ONCE);
+    assert_eq!(log.segment_count(), before - AT_ONCE);
+    // The last one is replaced by an empty one.
+    assert_eq!(log.delete_old_segments(100_000).unwrap(), before - AT_ONCE);
+    assert_eq!((log.segment_count(), log.log_start_offset()), (1, Offset(50)));
 }
 
 #[test]
