@@ -22,7 +22,7 @@ pub struct Row {
     pub ratio: String,
 }
 
-/// The lines in their order, with what is to be reached.
+/// The lines in their order, with what is to be reached. A run finds its rows in the file by their texts, so no two are alike.
 const ORDER: &[(&str, &str)] = &[
     ("produce, 1 KiB records, batches of 1,000: broker CPU-s/GiB", "1.4 × the limit"),
     ("the same: MiB/s", "ahead"),
@@ -56,12 +56,12 @@ const ORDER: &[(&str, &str)] = &[
     ("one of them killed (-9): until others lead its third, s", "6.5"),
     ("their controller killed (-9): until others lead its third, s", "7"),
     ("1,000 groups of 3 members that all rebalance at once have settled, s", ""),
-    ("the same: broker CPU-s", ""),
+    ("that rebalance: broker CPU-s", ""),
     ("100,000 committed offsets: start until all are answered, s", "1"),
     ("1 GiB of small keyed records compacted, s", "several times as fast"),
-    ("the same: broker CPU-s", ""),
-    ("the same: most memory meanwhile, MiB", "no more"),
-    ("its p99 end to end meanwhile (alone), ms", "alone"),
+    ("that compaction: broker CPU-s", ""),
+    ("its most memory meanwhile, MiB", "no more"),
+    ("p99 end to end beside it (alone), ms", "alone"),
 ];
 
 /// A row from the figures of both brokers; the ratio is that of their first figures.
