@@ -54,7 +54,7 @@ const CONTROLLED_SHUTDOWN: i16 = 3;
 pub struct View {
     pub manager: Arc<ReplicaManager>,
     pub controller: ControllerHandle,
-    groups: Arc<GroupCoordinator>,
+    pub groups: Arc<GroupCoordinator>,
     pub transactions: Arc<TxnCoordinator>,
     zk: ZkClient,
     sim: Sim,
