@@ -81,7 +81,7 @@ fn run(seed: u64) -> World {
     let members = has_group.then(|| groups::start(&world));
     faults::weather(&mut world);
     let mut faults = Faults::default();
-    let until = world.sim.core().now + FAULTY;
+    let until = world.sim.core().now + if has_group { 2 * FAULTY } else { FAULTY };
     while world.sim.core().now < until {
         let pause = world.sim.core().pick((20, 300));
         world.run(pause);

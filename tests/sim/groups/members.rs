@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::task::JoinHandle;
+use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use super::member::Member;
@@ -46,6 +46,8 @@ struct State {
     /// How many ids were asked for.
     ids: u64,
     newest: [u64; SLOTS],
+    /// What ends the newest.
+    running: [Option<AbortHandle>; SLOTS],
     orders: BTreeMap<u64, Order>,
 }
 
@@ -70,7 +72,7 @@ impl Members {
 
     /// Members come and go until it is calm.
     pub async fn come_and_go(self) {
-        let mut present: Vec<JoinHandle<()>> = (0..SLOTS).map(|slot| self.spawn(slot)).collect();
+        (0..SLOTS).for_each(|slot| self.spawn(slot));
         loop {
             let pause = self.pick(PEACE);
             sleep(Duration::from_millis(pause)).await;
@@ -80,19 +82,18 @@ impl Members {
             let slot = usize::try_from(self.pick((0, 2))).unwrap_or(0);
             match self.pick((0, 9)) {
                 0..=2 => {
-                    self.note(slot, "is killed");
-                    present[slot].abort();
+                    self.kill(slot);
                     sleep(Duration::from_millis(self.pick(ABSENCE))).await;
-                    present[slot] = self.spawn(slot);
+                    self.spawn(slot);
                 }
                 3..=5 => self.order(slot, Order::Freeze(self.pick(FREEZE))),
                 6..=7 => {
                     self.order(slot, Order::Freeze(self.pick(FREEZE)));
-                    present[slot] = self.spawn(slot);
+                    self.spawn(slot);
                 }
                 8 => {
                     self.order(slot, Order::Leave);
-                    present[slot] = self.spawn(slot);
+                    self.spawn(slot);
                 }
                 _ => {}
             }
@@ -127,13 +128,20 @@ impl Members {
         format!("worker-{:04}", state.ids)
     }
 
-    /// Sends a member in, the newest of its slot.
-    pub fn spawn(&self, slot: usize) -> JoinHandle<()> {
-        tokio::spawn(self.member(slot).run())
+    /// Sends a member in, the newest of its slot. Only where clients run.
+    pub fn spawn(&self, slot: usize) {
+        let task = tokio::spawn(self.member(slot).run());
+        self.state.lock().running[slot] = Some(task.abort_handle());
+    }
+
+    /// Kills the newest member of a slot.
+    pub fn kill(&self, slot: usize) {
+        self.note(slot, "is killed");
+        self.state.lock().running[slot].take().iter().for_each(AbortHandle::abort);
     }
 
     /// A member, the newest of its slot; it does not run yet.
-    pub fn member(&self, slot: usize) -> Member {
+    fn member(&self, slot: usize) -> Member {
         let mut state = self.state.lock();
         state.members += 1;
         state.newest[slot] = state.members;
