@@ -26,6 +26,8 @@ const BATCHES: usize = 40;
 const SEEDS: u64 = 500;
 /// Histories that are run twice and compared.
 const REPEATED: u64 = 20;
+/// The same of those that have a group.
+const REPEATED_WITH_GROUP: u64 = 5;
 
 /// The numbers that are copied in transactions.
 const NUMBERS: i64 = 60;
@@ -153,6 +155,7 @@ fn random_histories_lose_nothing() {
 #[test]
 fn a_random_history_can_be_repeated() {
     (1..=REPEATED).for_each(repeat);
+    (0..REPEATED_WITH_GROUP).map(|n| n * TRANSACTIONAL + GROUPED).for_each(repeat);
 }
 
 fn repeat(seed: u64) {

@@ -16,7 +16,7 @@ use crate::clients::Client;
 /// How many members there are at a time; that of slot 0 is static.
 pub const SLOTS: usize = 3;
 /// Between what is done to members, in ms.
-const PEACE: (u64, u64) = (50, 400);
+const PEACE: (u64, u64) = (100, 900);
 /// How long members stand still, in ms: for less than their session, or more.
 const FREEZE: (u64, u64) = (200, 1_500);
 /// How long it takes until one that was killed is back, in ms.
