@@ -43,7 +43,7 @@ use tokio::time::Instant;
 use crate::channels::{LISTENER, SimChannel, SimCoordinators, SimIsrChanges, SimLeaders, SimMarkers, SimUpward};
 use crate::kernel::{Node, Sim};
 use crate::network::{Accepted, Connection};
-use crate::old;
+use crate::old::{self, Heard};
 use crate::zookeeper::SESSION_TIMEOUT;
 
 /// How often flushes are looked for and checkpoints written, in ms.
@@ -54,7 +54,7 @@ const CONTROLLED_SHUTDOWN: i16 = 3;
 pub struct View {
     pub manager: Arc<ReplicaManager>,
     pub controller: ControllerHandle,
-    groups: Arc<GroupCoordinator>,
+    pub groups: Arc<GroupCoordinator>,
     pub transactions: Arc<TxnCoordinator>,
     zk: ZkClient,
     sim: Sim,
@@ -268,9 +268,10 @@ async fn chores(manager: Arc<ReplicaManager>) {
 async fn serve(setup: Setup, manager: Arc<ReplicaManager>, dispatcher: Arc<Dispatcher>) {
     let (sender, mut accepted) = mpsc::unbounded_channel();
     setup.sim.core().listen(setup.node, sender);
+    let heard = Arc::new(Heard::default());
     while let Some(connection) = accepted.recv().await {
         let (sim, manager) = (setup.sim.clone(), Arc::clone(&manager));
-        tokio::spawn(serve_connection(sim, connection, manager, Arc::clone(&dispatcher)));
+        tokio::spawn(serve_connection(sim, connection, manager, Arc::clone(&dispatcher), Arc::clone(&heard)));
     }
 }
 
@@ -280,6 +281,7 @@ async fn serve_connection(
     mut connection: Accepted,
     manager: Arc<ReplicaManager>,
     dispatcher: Arc<Dispatcher>,
+    heard: Arc<Heard>,
 ) {
     let peer = SocketAddr::from(([127, 0, 0, 1], u16::try_from(connection.from).unwrap_or(0)));
     let info = Arc::new(ConnectionInfo { id: "sim".into(), peer, listener: LISTENER.into() });
@@ -288,6 +290,7 @@ async fn serve_connection(
         if let Some(request) = leader_and_isr(&frame) {
             old.leader_and_isr(&manager, &request);
         }
+        let frame = old.group_request(&heard, frame);
         match dispatcher.dispatch(Arc::clone(&info), frame).await {
             Outcome::Reply(payload) => sim.reply(connection.id, flat(&payload)),
             Outcome::NoReply => {}

@@ -7,7 +7,7 @@
 //! - Every member of the ISR in ZooKeeper has everything below the leader's high watermark.
 //! - No two sessions write as the controller of one epoch.
 //! - A topic that was deleted and made anew has nothing of what it had before.
-//! - Transactions: see `transactions`.
+//! - Transactions and groups: see `transactions` and `groups`.
 //! - Clients: offsets are acknowledged once, what was read stays as it was read, the end of what can be read never falls.
 //!
 //! One thing is not promised, by Kafka neither: a machine that loses its power while in the ISR has lost what it had not
@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use barnabas::base::ids::{BrokerId, LeaderEpoch, Offset, TopicPartition};
+use barnabas::base::topic_names::GROUP_METADATA_TOPIC;
 use barnabas::replica::partition::Partition;
 use barnabas::zk::znodes::admin;
 use barnabas::zk::znodes::broker_ids;
@@ -29,6 +30,8 @@ use parking_lot::Mutex;
 
 use crate::broker::View;
 use crate::disk::LogFiles;
+use crate::groups::ledger::Told;
+use crate::groups::log::GroupLog;
 use crate::kernel::{Node, Sim};
 use crate::transactions::outcomes::Outcomes;
 
@@ -48,6 +51,8 @@ pub struct Ledger {
     ends: BTreeMap<(TopicPartition, i8), Offset>,
     /// What was copied in transactions.
     pub copies: Copies,
+    /// What members of groups were told.
+    pub groups: Told,
 }
 
 /// What clients were told of transactions.
@@ -137,6 +142,8 @@ pub struct Checker {
     tainted: BTreeMap<(Node, TopicPartition), i64>,
     /// How transactions ended.
     pub outcomes: Outcomes,
+    /// What the log says of the group.
+    pub group_log: GroupLog,
     acknowledged: usize,
     /// Topics that are to be deleted: of them nothing is promised any more.
     dying: BTreeSet<String>,
@@ -157,6 +164,7 @@ impl Checker {
             leaders: BTreeMap::new(),
             tainted: BTreeMap::new(),
             outcomes: Outcomes::default(),
+            group_log: GroupLog::default(),
             acknowledged: 0,
             dying: BTreeSet::new(),
             buried: BTreeSet::new(),
@@ -215,6 +223,7 @@ impl Checker {
             ledger.ends.retain(|(of, _), _| of != tp);
         }
         self.outcomes.forget();
+        self.group_log.forget();
         self.acknowledged = ledger.acknowledged.len();
         self.tainted.clear();
     }
@@ -420,7 +429,12 @@ impl Checker {
         self.check_acknowledged(tp, leader)?;
         self.check_has_committed(tp, leader, Offset(i64::MAX), "leads without")?;
         let files = &self.replicas[&(leader, tp.clone())].files;
-        self.outcomes.follow(tp, files, lead.high_watermark, &self.ledger.lock().copies.told)?;
+        let ledger = self.ledger.lock();
+        self.outcomes.follow(tp, files, lead.high_watermark, &ledger.copies.told)?;
+        if *tp.topic == *GROUP_METADATA_TOPIC {
+            self.group_log.follow(tp, files, lead.high_watermark, &ledger.groups)?;
+        }
+        drop(ledger);
         let members: Vec<Node> = self.truths[tp].state.isr.iter().map(|id| id.get()).collect();
         for member in members.into_iter().filter(|member| *member != leader) {
             if !self.tainted.contains_key(&(member, tp.clone())) {

@@ -7,6 +7,7 @@ mod checker;
 mod clients;
 mod disk;
 mod faults;
+mod groups;
 mod kernel;
 mod network;
 mod old;

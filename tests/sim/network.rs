@@ -326,7 +326,12 @@ impl Connection {
 
     /// Sends a request and waits for the answer.
     pub async fn call<R: Request>(&self, version: i16, request: &R) -> Result<R::Response, Broken> {
-        let frame = frame::encode_request(1, "sim", version, request).expect("a request of that version");
+        self.call_as("sim", version, request).await
+    }
+
+    /// The same under another client id.
+    pub async fn call_as<R: Request>(&self, client_id: &str, version: i16, request: &R) -> Result<R::Response, Broken> {
+        let frame = frame::encode_request(1, client_id, version, request).expect("a request of that version");
         let answer = self.raw(frame).await?;
         Ok(frame::decode_response::<R>(answer, version).expect("an answer of that version").1)
     }

@@ -11,11 +11,16 @@ use barnabas::base::ids::{Offset, ProducerEpoch, ProducerId, TopicPartition};
 use barnabas::controller::ControlRequest;
 use barnabas::coordinator::internal_log::{Acked, AppendOptions, Appended, InternalLog};
 use barnabas::log::verification::Verification;
+use barnabas::protocol::frame::{self, RequestHeader};
 use barnabas::replica::manager::ReplicaManager;
 use barnabas::zk::znodes::topics::{self, TopicNode};
 use barnabas::zk::{Op, SessionState, ZkClient, ZkError};
 use bytes::Bytes;
-use kafka_protocol::messages::{FetchRequest, FetchResponse, LeaderAndIsrRequest};
+use kafka_protocol::messages::{
+    FetchRequest, FetchResponse, HeartbeatRequest, LeaderAndIsrRequest, OffsetCommitRequest,
+};
+use kafka_protocol::protocol::{Request, StrBytes};
+use parking_lot::Mutex;
 
 /// What is as it was before a fix.
 #[derive(Debug, Default, Clone, Copy)]
@@ -44,13 +49,45 @@ pub struct Old {
     pub verifies_nothing: bool,
     /// Coordinators act on what they have read although other replicas may not have it.
     pub acts_at_once: bool,
+    /// Coordinators answer when they have written, although other replicas may not have it.
+    pub answers_at_once: bool,
+    /// Nothing tells a member's commits from those of one that was taken for dead.
+    pub takes_all_commits: bool,
 }
 
 /// A follower's memory of having truncated, which before KIP-320 it did once, at the begin of an epoch.
 #[derive(Debug, Default)]
 pub struct Truncated(Option<i32>);
 
+/// Who was heard of last in the newest generation of a group: its generation, its id, its `group.instance.id`.
+#[derive(Debug, Default)]
+pub struct Heard(Mutex<Option<(i32, StrBytes, Option<StrBytes>)>>);
+
 impl Old {
+    /// A request of a member of a group: commits come as if one of the newest generation had sent them.
+    pub fn group_request(self, heard: &Heard, frame: Bytes) -> Bytes {
+        let mut body = frame.clone();
+        let Some(header) = RequestHeader::parse(&mut body).ok().filter(|_| self.takes_all_commits) else {
+            return frame;
+        };
+        let mut heard = heard.0.lock();
+        if header.api_key == HeartbeatRequest::KEY {
+            let beat: HeartbeatRequest = frame::decode(body, header.api_version).expect("a heartbeat");
+            if heard.as_ref().is_none_or(|(newest, ..)| *newest <= beat.generation_id) {
+                *heard = Some((beat.generation_id, beat.member_id, beat.group_instance_id));
+            }
+        } else if header.api_key == OffsetCommitRequest::KEY
+            && let Some((generation, id, instance)) = heard.clone()
+        {
+            let mut commit: OffsetCommitRequest = frame::decode(body, header.api_version).expect("a commit");
+            (commit.generation_id_or_member_epoch, commit.member_id, commit.group_instance_id) =
+                (generation, id, instance);
+            let (number, version) = (header.correlation_id, header.api_version);
+            return frame::encode_request(number, "sim", version, &commit).expect("a commit of that version");
+        }
+        frame
+    }
+
     /// Called before the broker hears of it.
     pub fn leader_and_isr(self, manager: &ReplicaManager, request: &LeaderAndIsrRequest) {
         if !self.cuts_at_high_watermark {
@@ -70,7 +107,10 @@ impl Old {
 
     /// What coordinators keep their state in.
     pub fn internal_log(self, log: Arc<dyn InternalLog>) -> Arc<dyn InternalLog> {
-        if self.acts_at_once { Arc::new(Hasty(log)) } else { log }
+        match (self.acts_at_once, self.answers_at_once) {
+            (false, false) => log,
+            (_, answers) => Arc::new(Hasty { log, answers }),
+        }
     }
 
     /// What a controller tells.
@@ -136,16 +176,21 @@ impl Old {
     }
 }
 
-/// An internal log of which all counts as replicated that is there.
-struct Hasty(Arc<dyn InternalLog>);
+/// An internal log of which all counts as replicated that is there; with `answers` what is appended too.
+struct Hasty {
+    log: Arc<dyn InternalLog>,
+    answers: bool,
+}
 
 impl InternalLog for Hasty {
     fn partition_count(&self, topic: &str) -> Option<i32> {
-        self.0.partition_count(topic)
+        self.log.partition_count(topic)
     }
 
     fn append(&self, tp: &TopicPartition, batch: Bytes, options: AppendOptions) -> Result<Appended, ErrorCode> {
-        self.0.append(tp, batch, options)
+        let appended = self.log.append(tp, batch, options)?;
+        let acked = if self.answers { Acked::Now(Ok(())) } else { appended.acked };
+        Ok(Appended { acked, ..appended })
     }
 
     fn begin_verification(
@@ -154,7 +199,7 @@ impl InternalLog for Hasty {
         producer: ProducerId,
         epoch: ProducerEpoch,
     ) -> Result<Verification, ErrorCode> {
-        self.0.begin_verification(tp, producer, epoch)
+        self.log.begin_verification(tp, producer, epoch)
     }
 
     fn append_transactional(
@@ -164,11 +209,11 @@ impl InternalLog for Hasty {
         options: AppendOptions,
         verification: Verification,
     ) -> Result<Appended, ErrorCode> {
-        self.0.append_transactional(tp, batch, options, verification)
+        self.log.append_transactional(tp, batch, options, verification)
     }
 
     fn offset_range(&self, tp: &TopicPartition) -> Result<(Offset, Offset), ErrorCode> {
-        self.0.offset_range(tp)
+        self.log.offset_range(tp)
     }
 
     fn replicated(&self, _tp: &TopicPartition, _end: Offset, _timeout: Duration) -> Acked {
@@ -176,7 +221,7 @@ impl InternalLog for Hasty {
     }
 
     fn read(&self, tp: &TopicPartition, from: Offset, max_bytes: usize) -> Result<Bytes, ErrorCode> {
-        self.0.read(tp, from, max_bytes)
+        self.log.read(tp, from, max_bytes)
     }
 }
 

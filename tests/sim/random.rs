@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use barnabas::base::ids::TopicPartition;
 
 use crate::faults::{self, Faults};
+use crate::groups;
 use crate::kernel::Node;
 use crate::transactions;
 use crate::world::{FLUSH_EACH_BATCH, World};
@@ -17,17 +18,23 @@ const FAULTY: u64 = 3_000;
 const RECOVERY: u64 = 10_000;
 /// How long the copiers may take after that: each transaction takes some dozens of messages one after the other.
 const COPYING: u64 = 40_000;
+/// How long the group may take after that.
+const SETTLING: u64 = 10_000;
 /// Batches of each producer at most; they stop when it is calm.
 const BATCHES: usize = 40;
 /// Without `SIM_SEEDS`.
 const SEEDS: u64 = 500;
 /// Histories that are run twice and compared.
 const REPEATED: u64 = 20;
+/// The same of those that have a group.
+const REPEATED_WITH_GROUP: u64 = 5;
 
 /// The numbers that are copied in transactions.
 const NUMBERS: i64 = 60;
-/// Every so many histories has transactions.
+/// Every so many histories has transactions, and as many have a group.
 const TRANSACTIONAL: u64 = 16;
+/// What remains of the seeds of those that have a group.
+const GROUPED: u64 = 8;
 
 /// The settings that differ from history to history.
 fn settings(seed: u64) -> Vec<(&'static str, &'static str)> {
@@ -44,9 +51,13 @@ fn settings(seed: u64) -> Vec<(&'static str, &'static str)> {
 /// A history.
 fn run(seed: u64) -> World {
     let is_transactional = seed.is_multiple_of(TRANSACTIONAL);
-    let mut settings = settings(if is_transactional { seed / TRANSACTIONAL } else { seed });
+    let has_group = seed % TRANSACTIONAL == GROUPED;
+    let mut settings = settings(if is_transactional || has_group { seed / TRANSACTIONAL } else { seed });
     if is_transactional {
         settings.extend(transactions::SETTINGS);
+    }
+    if has_group {
+        settings.extend(groups::SETTINGS);
     }
     let mut world = World::new(seed, 3, &settings);
     world.boot_all();
@@ -58,7 +69,10 @@ fn run(seed: u64) -> World {
     if is_transactional {
         transactions::create_topics(&mut world, &[1, 2, 3]);
     }
-    let partitions = if is_transactional { 8 } else { 2 };
+    if has_group {
+        groups::create_topics(&mut world, &[1, 2, 3]);
+    }
+    let partitions = if is_transactional || has_group { 8 } else { 2 };
     world.run_until("the partitions have leaders", 2_000, |w| w.checker.partitions().count() == partitions);
     for (number, (topic, _)) in (1_i64..).zip(topics) {
         let client = world.client_of(&TopicPartition::new(topic, 0));
@@ -66,9 +80,10 @@ fn run(seed: u64) -> World {
         world.client(client.consume());
     }
     let copier = is_transactional.then(|| transactions::start(&world, NUMBERS));
+    let members = has_group.then(|| groups::start(&world));
     faults::weather(&mut world);
     let mut faults = Faults::default();
-    let until = world.sim.core().now + FAULTY;
+    let until = world.sim.core().now + if has_group { 2 * FAULTY } else { FAULTY };
     while world.sim.core().now < until {
         let pause = world.sim.core().pick((20, 300));
         world.run(pause);
@@ -76,19 +91,28 @@ fn run(seed: u64) -> World {
     }
     faults.end(&mut world);
     copier.iter().for_each(|copier| transactions::calm(&world, copier));
+    members.iter().for_each(|members| groups::calm(&world, members));
     world.run_until("all is written, read and in sync", RECOVERY, |w| is_well(w, 2 * BATCHES));
     if let Some(copier) = &copier {
-        let until = world.sim.core().now + COPYING;
-        while let Some(what) = transactions::unfinished(&world, copier) {
-            if world.sim.core().now >= until {
-                world.fail(&what);
-            }
-            world.run(100);
-        }
+        finish(&mut world, COPYING, |w| transactions::unfinished(w, copier));
+    }
+    if let Some(members) = &members {
+        finish(&mut world, SETTLING, |w| groups::unfinished(w, members));
     }
     // The last batch for the topic that comes and goes may still be on its way to a follower.
     world.run_until("the logs of all replicas are the same", RECOVERY, |w| w.checker.check_equal().is_ok());
     world
+}
+
+/// Lets the world go on until nothing is left to do, for `ms` at most.
+fn finish(world: &mut World, ms: u64, unfinished: impl Fn(&World) -> Option<String>) {
+    let until = world.sim.core().now + ms;
+    while let Some(what) = unfinished(world) {
+        if world.sim.core().now >= until {
+            world.fail(&what);
+        }
+        world.run(100);
+    }
 }
 
 fn is_well(world: &World, batches: usize) -> bool {
@@ -131,6 +155,7 @@ fn random_histories_lose_nothing() {
 #[test]
 fn a_random_history_can_be_repeated() {
     (1..=REPEATED).for_each(repeat);
+    (0..REPEATED_WITH_GROUP).map(|n| n * TRANSACTIONAL + GROUPED).for_each(repeat);
 }
 
 fn repeat(seed: u64) {

@@ -1,6 +1,7 @@
 //! Histories that went wrong in Kafka or could, step by step: each comes out right, and each is found by the checker when
 //! what mended it is taken out (`old`).
 
+mod groups;
 mod membership;
 mod outages;
 mod topics;
