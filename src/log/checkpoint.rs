@@ -10,6 +10,7 @@ use std::path::Path;
 use crate::base::ids::{LeaderEpoch, Offset, TopicPartition};
 use crate::log::epochs::EpochEntry;
 use crate::log::error::{IoContext, LogError};
+use crate::log::faults;
 
 /// Whether a file must be on the disk, rather than in the page cache, when the call returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,7 @@ pub fn write_atomically(path: &Path, content: &[u8], sync: Sync) -> Result<(), L
     file.write_all(content).during("write", temporary)?;
     if sync == Sync::Now {
         file.sync_all().during("flush", temporary)?;
+        faults::synced(temporary);
     }
     fs::rename(temporary, path).during("rename to", path)?;
     match path.parent() {
@@ -39,7 +41,9 @@ pub fn write_atomically(path: &Path, content: &[u8], sync: Sync) -> Result<(), L
 
 /// Brings the entries of a folder (created, renamed and removed files) to the disk.
 pub fn sync_dir(dir: &Path) -> Result<(), LogError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).during("flush folder", dir)
+    File::open(dir).and_then(|dir| dir.sync_all()).during("flush folder", dir)?;
+    faults::synced(dir);
+    Ok(())
 }
 
 /// The lines of a checkpoint file behind its version and count; `None` if there is no such file.

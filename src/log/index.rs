@@ -14,6 +14,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::log::disk::Disk;
+use crate::log::faults;
 use crate::log::segment::LazyFile;
 
 /// Entries kept in memory before they are written out.
@@ -292,9 +293,13 @@ impl<E: IndexEntry> Index<E> {
             if !std::mem::take(&mut state.dirty) {
                 return Ok(());
             }
-            self.file.open_existing(path)?
+            self.file.open_existing(&path)?
         };
-        file.map_or(Ok(()), |file| file.sync_data())
+        if let Some(file) = file {
+            file.sync_data()?;
+            faults::synced(&path());
+        }
+        Ok(())
     }
 
     /// Notes that the whole file system was synced, so that [`Index::sync`] need not do it again.

@@ -73,12 +73,14 @@ fn load_folder(params: &OpenParams, progress: &Progress) -> Result<PartitionLog,
         .iter()
         .map(|s| Arc::new(Segment::new(params.dir.clone(), s.base, s.size, params.now_ms, s.has_txn_index)))
         .collect();
+    // Files that a process created that was killed may be there in memory only.
+    let dir_dirty = folder.is_new || !params.clean;
     let mut loading = Loading {
         params,
         progress,
         segments,
         epochs,
-        writer: Writer { snapshots: folder.snapshots.clone(), dir_dirty: folder.is_new, ..Writer::default() },
+        writer: Writer { snapshots: folder.snapshots.clone(), dir_dirty, ..Writer::default() },
         open: OpenTransactions::default(),
         log_end: params.log_start,
         recovery_point: params.recovery_point,

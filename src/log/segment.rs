@@ -378,10 +378,12 @@ impl Segment {
             return Ok(());
         }
         self.log_file()?.sync_data()?;
+        faults::synced(&self.path(files::LOG));
         self.offsets.sync(|| self.path(files::INDEX))?;
         self.times.sync(|| self.path(files::TIME_INDEX))?;
         if self.has_aborted() {
             File::open(self.path(files::TXN_INDEX))?.sync_data()?;
+            faults::synced(&self.path(files::TXN_INDEX));
         }
         Ok(())
     }

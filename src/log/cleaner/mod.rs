@@ -13,7 +13,7 @@
 //! Invariants: nothing above the last stable offset or in the active segment is touched; no offset, timestamp or sequence
 //! number changes; of an active producer the last batch stays, of the part that was cleaned the last one, if need be without
 //! records; what is swapped in lies below the recovery point that is on the disk, so that a gap above it after a loss of
-//! power can only be a loss.
+//! power can only be a loss; what commits or aborts the transactions in what is cleaned is on the disk as well.
 
 use std::io;
 use std::panic::AssertUnwindSafe;

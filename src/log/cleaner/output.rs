@@ -189,6 +189,7 @@ impl Output {
         let log = || {
             faults::step()?;
             self.file.sync_data()?;
+            faults::synced(&path);
             self.file.set_times(FileTimes::new().set_modified(modified))
         };
         log().during("flush", &path)?;
@@ -200,7 +201,9 @@ impl Output {
                 faults::step()?;
                 self.aborted.iter().try_for_each(|txn| txn_index::append(&path, txn))?;
                 faults::step()?;
-                File::open(&path)?.sync_data()
+                File::open(&path)?.sync_data()?;
+                faults::synced(&path);
+                Ok(())
             };
             all().during("write", &path)?;
         }
@@ -236,7 +239,9 @@ fn write_whole(path: &std::path::Path, bytes: &[u8]) -> Result<(), LogError> {
         faults::step()?;
         fs::write(path, bytes)?;
         faults::step()?;
-        File::open(path)?.sync_data()
+        File::open(path)?.sync_data()?;
+        faults::synced(path);
+        Ok(())
     };
     write().during("write", path)
 }

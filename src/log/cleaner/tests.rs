@@ -25,6 +25,8 @@ use crate::protocol::builder::{BatchBuilder, BatchSpec};
 use crate::protocol::compress::Codec;
 use crate::protocol::deep;
 
+mod power;
+
 /// Every cleaning counts; nothing waits.
 const AT_ONCE: Wishes = Wishes { min_cleanable_ratio: 0.0, min_lag_ms: 0, max_lag_ms: i64::MAX };
 /// `delete.retention.ms` of the tests.
@@ -40,10 +42,13 @@ fn range_of(log: &PartitionLog, now_ms: i64) -> Cleanable {
     assess(&log.cleaning_facts(now_ms).unwrap(), &AT_ONCE)
 }
 
-/// Cleans all that may be cleaned, or as much of it as the table of keys allows.
+/// Cleans all that may be cleaned, or as much of it as the table of keys allows. As the threads do, it flushes that first.
 fn clean(log: &PartitionLog, dedupe_bytes: u64, now_ms: i64) -> Option<Result<Summary, CleanError>> {
     let range = range_of(log, now_ms);
-    range.is_due(&AT_ONCE).then(|| cleaner(dedupe_bytes).clean(log, &range, now_ms))
+    range.is_due(&AT_ONCE).then(|| {
+        log.flush_for_cleaning()?;
+        cleaner(dedupe_bytes).clean(log, &range, now_ms)
+    })
 }
 
 /// Room for all keys.
@@ -162,12 +167,19 @@ enum Op {
     Reopen(bool),
 }
 
-fn op() -> impl Strategy<Value = Op> {
+/// What clients and coordinators write.
+fn written() -> impl Strategy<Value = Op> {
     let pair = (0_u8..14, prop::option::weighted(0.75, any::<u8>()));
     let append = (0_u8..4, any::<bool>(), 0_i16..5, prop::collection::vec(pair, 1..5));
     prop_oneof![
         8 => append.prop_map(|(producer, transactional, codec, pairs)| Op::Append(producer, transactional, codec, pairs)),
         3 => (1_u8..4, any::<bool>()).prop_map(|(producer, commit)| Op::End(producer, commit)),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        11 => written(),
         3 => Just(Op::Roll),
         2 => (prop_oneof![Just(0_i64), Just(RETENTION / 2), Just(RETENTION)], prop_oneof![Just(LITTLE), Just(MUCH)])
             .prop_map(|(later, bytes)| Op::Clean(later, bytes)),

@@ -59,10 +59,10 @@ impl LogManager {
         Ok(cleanable.is_due(&wishes).then_some(cleanable))
     }
 
-    /// Has everything below `to` on the disk and written down as such: after a crash nothing that is missing there is taken
-    /// for lost.
+    /// Has what a cleaning up to `to` goes by on the disk, and what is below `to` written down as such: after a crash nothing
+    /// that is missing there is taken for lost.
     pub(in crate::log) fn make_durable(&self, log: &PartitionLog, to: Offset) -> Result<(), LogError> {
-        log.flush_to(to)?;
+        log.flush_for_cleaning()?;
         let Some(dir) = self.dirs.iter().find(|dir| Arc::ptr_eq(&dir.log_dir, log.log_dir())) else { return Ok(()) };
         let tp = log.topic_partition();
         let known = {

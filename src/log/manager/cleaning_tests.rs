@@ -189,3 +189,20 @@ fn threads_clean_and_follow_their_settings() {
     logs.iter().for_each(|log| write(log, 40, 1));
     assert!(logs.iter().all(|log| log.cleaned_offset() == Some(Offset(20))), "nobody is left");
 }
+
+#[test]
+fn what_a_cleaning_goes_by_is_on_the_disk_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = opened(&[dir.path()], &compact());
+    let log = log_of(&manager, "t", compact());
+    write(&log, 2, 1);
+    // In the active segment, as the marker of a transaction below may be.
+    let mut builder = BatchBuilder::new(BatchSpec::default());
+    builder.append(2, Some(b"other"), Some(b"value"));
+    log.append_as_leader(builder.build().unwrap().1, LeaderEpoch(0), Origin::Client, 2).unwrap();
+    log.update_high_watermark(log.log_end_offset());
+    assert!(clean_filthiest(&manager, &mut cleaner(), 3));
+    assert_eq!((log.cleaned_offset(), log.recovery_point()), (Some(Offset(2)), Offset(3)));
+    let points = fs::read_to_string(dir.path().join("recovery-point-offset-checkpoint")).unwrap();
+    assert!(points.contains("t 0 3"), "{points}");
+}

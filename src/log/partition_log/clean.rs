@@ -158,6 +158,13 @@ impl PartitionLog {
         Ok(facts)
     }
 
+    /// Brings to the disk what a cleaning goes by that was assessed before: not only what is to be cleaned. A record may go
+    /// because of another whose transaction is committed by a marker behind all that; were the marker lost with the power,
+    /// neither would count.
+    pub(in crate::log) fn flush_for_cleaning(&self) -> Result<(), LogError> {
+        self.flush()
+    }
+
     /// What a cleaning up to `end`, the base of a segment, begins with. `None` while cleanings are paused.
     pub(in crate::log) fn begin_cleaning(&self, end: Offset) -> Result<Option<CleaningView>, LogError> {
         let (all, void, count) = {
