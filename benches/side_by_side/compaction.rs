@@ -27,6 +27,8 @@ const VALUE_LEN: usize = 84;
 const RECORDS: usize = 150;
 /// Requests under way while the topic is filled.
 const DEPTH: usize = 8;
+/// Computes for some ten seconds.
+const BUSY_LOOP: &str = "ulimit -t 10; while :; do :; done";
 /// A compaction takes no longer than that.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -150,7 +152,8 @@ fn fill(broker: &Broker, topic: &str, seed: u64) -> Result<i64> {
 
 fn beside_busy_loop(broker: &Broker) -> Result<Latencies> {
     let mut command = Command::new("nice");
-    let _busy = Process::start("a busy loop", command.args(["-n", "5", "sh", "-c", "while :; do :; done"]))?;
+    // It ends by itself if this process is killed.
+    let _busy = Process::start("a busy loop", command.args(["-n", "5", "sh", "-c", BUSY_LOOP]))?;
     latency::alone(broker, "tail", Duration::from_millis(500), Duration::from_secs(5))
 }
 
