@@ -104,6 +104,7 @@ impl Group {
 
     fn begin_generation(&mut self, cx: &mut Cx<'_>) {
         self.generation += 1;
+        self.is_storing_assignment = false;
         self.pending_syncs.clear();
         if self.members.is_empty() {
             self.protocol_name = None;

@@ -103,6 +103,8 @@ pub struct Group {
     pub(super) sync_deadline: Option<i64>,
     /// Whether someone joined since the initial delay was last put off.
     pub(super) new_member_added: bool,
+    /// Whether the leader's assignment for this generation is on its way into the log: no other may follow it there.
+    pub(super) is_storing_assignment: bool,
 }
 
 impl Group {
@@ -125,6 +127,7 @@ impl Group {
             join_phase: None,
             sync_deadline: None,
             new_member_added: false,
+            is_storing_assignment: false,
         }
     }
 

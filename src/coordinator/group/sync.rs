@@ -39,7 +39,9 @@ impl Group {
             GroupState::CompletingRebalance => {
                 self.await_sync(id, ticket, cx);
                 self.pending_syncs.remove(id);
-                if self.is_leader(id) {
+                // A leader that lost its answer may send another assignment. Were it stored too, members would have the first,
+                // and those who ask the next coordinator the second. (The simulator found this; Kafka stores both.)
+                if self.is_leader(id) && !self.is_storing_assignment {
                     self.store_assignment(request.assignment, cx);
                 }
             }
@@ -84,6 +86,7 @@ impl Group {
     fn store_assignment(&mut self, mut assignment: HashMap<MemberId, Bytes>, cx: &mut Cx<'_>) {
         assignment.retain(|id, _| self.members.contains_key(id));
         info!(group = %self.id, generation = self.generation, members = self.members.len(), "assignment received");
+        self.is_storing_assignment = true;
         let value = self.encode(Some(&assignment));
         let then = Stored::Assignment { generation: self.generation, assignment };
         cx.effects.push(Effect::Store(Store { value, then }));

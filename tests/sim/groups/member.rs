@@ -43,8 +43,10 @@ const PROTOCOL_TYPE: &str = "workers";
 const PROTOCOLS: [&str; 2] = ["one", "other"];
 /// In ms.
 const SESSION: i32 = 400;
+/// In ms. A rebalance does not wait so long for the static member: it goes on without it, and it stays a member.
+const STATIC_SESSION: i32 = 2_000;
 /// In ms.
-const REBALANCE: i32 = 600;
+const REBALANCE: i32 = 500;
 /// How long a member waits for an answer that waits for other members or for replicas.
 const PATIENCE: Duration = Duration::from_millis(1_300);
 /// Between two of its requests, in ms.
@@ -206,7 +208,7 @@ impl Member {
         let protocol = |name| JoinGroupRequestProtocol::default().with_name(StrBytes::from_static_str(name));
         JoinGroupRequest::default()
             .with_group_id(GroupId(StrBytes::from_static_str(GROUP)))
-            .with_session_timeout_ms(SESSION)
+            .with_session_timeout_ms(if self.slot == 0 { STATIC_SESSION } else { SESSION })
             .with_rebalance_timeout_ms(REBALANCE)
             .with_member_id(self.id())
             .with_group_instance_id(self.instance())
@@ -274,9 +276,10 @@ impl Member {
         loop {
             let pause = self.pick(PAUSE);
             sleep(Duration::from_millis(pause)).await;
-            if let Some(next) = self.obey().await {
-                return next;
-            }
+            let wakes = match self.obey().await {
+                Ok(wakes) => wakes,
+                Err(next) => return next,
+            };
             if self.coordinator().await.is_none() {
                 continue;
             }
@@ -284,7 +287,7 @@ impl Member {
             let candidates = if self.members.is_calm() { &left } else { &share };
             let chosen = match candidates.len() as u64 {
                 0 => None,
-                _ if self.chance(0.3) => None,
+                _ if !wakes && self.chance(0.3) => None,
                 count => Some(candidates[usize::try_from(self.pick((0, count - 1))).unwrap_or(0)]),
             };
             let done = match chosen {
@@ -338,17 +341,18 @@ impl Member {
         }
     }
 
-    /// Stands still or leaves, if it is told to.
-    async fn obey(&mut self) -> Option<Next> {
-        match self.members.take_order(self.name)? {
-            Order::Freeze(ms) => {
+    /// Stands still or leaves, if it is told to; whether it stood still.
+    async fn obey(&mut self) -> Result<bool, Next> {
+        match self.members.take_order(self.name) {
+            None => Ok(false),
+            Some(Order::Freeze(ms)) => {
                 sleep(Duration::from_millis(ms)).await;
                 self.note("goes on");
-                None
+                Ok(true)
             }
-            Order::Leave => {
+            Some(Order::Leave) => {
                 self.leave().await;
-                Some(Next::End)
+                Err(Next::End)
             }
         }
     }

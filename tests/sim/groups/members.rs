@@ -18,7 +18,7 @@ pub const SLOTS: usize = 3;
 /// Between what is done to members, in ms.
 const PEACE: (u64, u64) = (100, 900);
 /// How long members stand still, in ms: for less than their session, or more.
-const FREEZE: (u64, u64) = (200, 1_500);
+const FREEZE: (u64, u64) = (200, 1_800);
 /// How long it takes until one that was killed is back, in ms.
 const ABSENCE: (u64, u64) = (0, 700);
 

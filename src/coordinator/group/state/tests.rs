@@ -357,6 +357,28 @@ fn an_assignment_that_cannot_be_stored_is_given_to_nobody() {
     assert_eq!(rig.group.state, GroupState::PreparingRebalance);
 }
 
+/// Members that were told the one and members that ask the next coordinator would have the same partitions.
+#[test]
+fn a_generation_has_one_assignment() {
+    let mut rig = Rig::stable(&[new_member("a"), new_member("b")]);
+    rig.stores_at_once = false;
+    rig.join(known("a"));
+    rig.join(known("b"));
+    let first = rig.sync("a", &[("a", "a1"), ("b", "b1")]);
+    let second = rig.sync("a", &[("a", "a2"), ("b", "b2")]);
+    assert_eq!(rig.stores.len(), 1, "the second is not stored");
+    rig.finish_stores(Ok(()));
+    assert_eq!(rig.assignment(first), Err(ErrorCode::RebalanceInProgress));
+    assert_eq!(rig.assignment(second), Ok(&b"a1"[..]));
+    rig.join(known("a"));
+    rig.join(known("b"));
+    rig.sync("a", &[("a", "a3"), ("b", "b3")]);
+    assert_eq!(rig.stores.len(), 1, "the next generation has one of its own");
+    rig.finish_stores(Ok(()));
+    let follower = rig.sync("b", &[]);
+    assert_eq!(rig.assignment(follower), Ok(&b"b3"[..]));
+}
+
 #[test]
 fn an_assignment_stored_too_late_is_dropped() {
     let mut rig = Rig::new();
