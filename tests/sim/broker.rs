@@ -21,13 +21,14 @@ use barnabas::coordinator::txn::config::TxnConfig;
 use barnabas::coordinator::txn::coordinator::{Surroundings, TxnCoordinator};
 use barnabas::coordinator::txn::producer_ids::{ProducerIds, ZkBlocks};
 use barnabas::coordinator::txn::verifier::TxnVerifier;
+use barnabas::log::cleaner::{Cleaner, Share, Throttle, clean_filthiest};
 use barnabas::log::manager::{LogManager, ManagerOptions};
 use barnabas::network::{ConnectionInfo, Dispatch, Outcome};
 use barnabas::protocol::frame::{self, RequestHeader};
 use barnabas::protocol::payload::{Part, Payload};
 use barnabas::replica::fetch_session::FetchSessions;
 use barnabas::replica::manager::ReplicaManager;
-use barnabas::replica::topic_configs::{NoOverrides, default_log_config};
+use barnabas::replica::topic_configs::default_log_config;
 use barnabas::server::replication::{keep_lease, watch_broker_epochs};
 use barnabas::zk::ZkClient;
 use barnabas::zk::session::{Registration, create_persistent_paths, get_or_create_cluster_id};
@@ -41,6 +42,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::channels::{LISTENER, SimChannel, SimCoordinators, SimIsrChanges, SimLeaders, SimMarkers, SimUpward};
+use crate::compaction::Configs;
 use crate::kernel::{Node, Sim};
 use crate::network::{Accepted, Connection};
 use crate::old::{self, Heard};
@@ -48,6 +50,9 @@ use crate::zookeeper::SESSION_TIMEOUT;
 
 /// How often flushes are looked for and checkpoints written, in ms.
 const CHORES: u64 = 250;
+/// Cleanings at a time at most, each with room for so much of keys: sometimes too little for all of them.
+const CLEANINGS: usize = 16;
+const DEDUPE_BYTES: u64 = 1024;
 const CONTROLLED_SHUTDOWN: i16 = 3;
 
 /// What the checker sees of a running broker.
@@ -240,7 +245,7 @@ async fn stand_up(
     let cluster_id = get_or_create_cluster_id(&zk).await?;
     let me = BrokerId(setup.node);
     logs.check_ids(me, &cluster_id)?;
-    let manager = Arc::new(ReplicaManager::new(me, config, Arc::clone(clock), logs, Arc::new(NoOverrides)));
+    let manager = Arc::new(ReplicaManager::new(me, config, Arc::clone(clock), logs, Arc::new(Configs)));
     manager.wait_in_turn();
     Ok((manager, zk, cluster_id))
 }
@@ -256,12 +261,22 @@ async fn follow_epoch(mut epoch: watch::Receiver<Option<BrokerEpoch>>, manager: 
 
 /// What `server/background.rs` does, on this thread.
 async fn chores(manager: Arc<ReplicaManager>) {
-    loop {
+    let throttle = Arc::new(Throttle::new(f64::MAX, Arc::clone(manager.clock())));
+    let share = Share { dedupe_bytes: DEDUPE_BYTES, load_factor: 0.9, buffer_bytes: 1 };
+    let mut cleaner = Cleaner::new(share, throttle, Arc::default());
+    // Not all at the same time, so that replicas differ.
+    let every = usize::try_from(manager.broker_id().get()).unwrap_or(1).max(1);
+    for round in 0_usize.. {
         tokio::time::sleep(Duration::from_millis(CHORES)).await;
         let logs = manager.log_manager();
         logs.run_flushes(manager.clock().now_ms());
         logs.checkpoint_recovery_points();
         logs.checkpoint_high_watermarks();
+        if round.is_multiple_of(every) {
+            let now_ms = manager.clock().now_ms();
+            // One log after the other, until none is left to be cleaned.
+            let _ = (0..CLEANINGS).take_while(|_| clean_filthiest(logs, &mut cleaner, now_ms)).count();
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //! - Every member of the ISR in ZooKeeper has everything below the leader's high watermark.
 //! - No two sessions write as the controller of one epoch.
 //! - A topic that was deleted and made anew has nothing of what it had before.
-//! - Transactions and groups: see `transactions` and `groups`.
+//! - Transactions and groups: see `transactions` and `groups`. Topics that are compacted: see `compaction`.
 //! - Clients: offsets are acknowledged once, what was read stays as it was read, the end of what can be read never falls.
 //!
 //! One thing is not promised, by Kafka neither: a machine that loses its power while in the ISR has lost what it had not
@@ -29,11 +29,12 @@ use barnabas::zk::znodes::topics::{self, LeaderAndIsr, PartitionState, TopicNode
 use parking_lot::Mutex;
 
 use crate::broker::View;
+use crate::compaction::{Histories, Records, is_compacted};
 use crate::disk::LogFiles;
 use crate::groups::ledger::Told;
 use crate::groups::log::GroupLog;
 use crate::kernel::{Node, Sim};
-use crate::transactions::outcomes::Outcomes;
+use crate::transactions::outcomes::{Outcomes, Step};
 
 /// What identifies a batch beside its offset.
 type Content = (LeaderEpoch, u32);
@@ -105,6 +106,8 @@ struct Truth {
 struct Replica {
     dir: PathBuf,
     files: LogFiles,
+    /// The same, of a partition that is compacted.
+    records: Option<Records>,
     seen: Option<Seen>,
     /// Whether what is committed was compared with the log as it is.
     checked: bool,
@@ -116,6 +119,7 @@ impl Replica {
     /// Reads the log; what was compared must be compared again if it is not only longer.
     fn reread(&mut self) {
         self.checked &= !self.files.refresh(&self.dir);
+        self.records.iter_mut().for_each(|records| records.refresh(&self.dir));
     }
 }
 
@@ -137,6 +141,8 @@ pub struct Checker {
     replicas: BTreeMap<(Node, TopicPartition), Replica>,
     written: BTreeMap<(TopicPartition, Offset, LeaderEpoch), u32>,
     committed: BTreeMap<TopicPartition, BTreeMap<Offset, Content>>,
+    /// The same, of what is compacted.
+    compacted: Histories,
     leaders: BTreeMap<(TopicPartition, LeaderEpoch), Node>,
     /// Who lost its power, and the write in ZooKeeper before that.
     tainted: BTreeMap<(Node, TopicPartition), i64>,
@@ -161,6 +167,7 @@ impl Checker {
             replicas: BTreeMap::new(),
             written: BTreeMap::new(),
             committed: BTreeMap::new(),
+            compacted: Histories::default(),
             leaders: BTreeMap::new(),
             tainted: BTreeMap::new(),
             outcomes: Outcomes::default(),
@@ -218,6 +225,7 @@ impl Checker {
         let mut ledger = self.ledger.lock();
         for (tp, safe) in safe {
             drop(self.committed.entry(tp.clone()).or_default().split_off(safe));
+            self.compacted.get_mut(tp).into_iter().for_each(|history| history.forgive(*safe));
             ledger.acknowledged.retain(|(of, base, _)| of != tp || base < safe);
             ledger.read.retain(|(of, base), _| of != tp || base < safe);
             ledger.ends.retain(|(of, _), _| of != tp);
@@ -238,6 +246,7 @@ impl Checker {
         self.replicas.retain(|(_, tp), _| !of(tp));
         self.written.retain(|(tp, ..), _| !of(tp));
         self.committed.retain(|tp, _| !of(tp));
+        self.compacted.bury(topic);
         self.leaders.retain(|(tp, _), _| !of(tp));
         self.tainted.retain(|(_, tp), _| !of(tp));
         let mut ledger = self.ledger.lock();
@@ -363,6 +372,9 @@ impl Checker {
             return Err(format!("{tp}: the high watermark on {node} falls from {from} to {to}"));
         }
         log.dir().clone_into(&mut replica.dir);
+        if is_compacted(&tp.topic) {
+            replica.records.get_or_insert_default();
+        }
         replica.reread();
         if before.is_none_or(|b| b.epoch != seen.epoch || b.leads != seen.leads) {
             replica.checked = false;
@@ -379,6 +391,9 @@ impl Checker {
 
     fn check_contents(&mut self, node: Node, tp: &TopicPartition, seen: Seen) -> Result<(), String> {
         let replica = &self.replicas[&(node, tp.clone())];
+        if let Some((history, records)) = self.compacted.get_mut(tp).zip(replica.records.as_ref()) {
+            return history.take(records, seen.high_watermark).map_err(|what| format!("{tp}: {node} {what}"));
+        }
         let committed = self.committed.entry(tp.clone()).or_default();
         for batch in replica.files.batches().rev() {
             if self.buried.contains(&(Arc::clone(&tp.topic), batch.crc)) {
@@ -428,13 +443,11 @@ impl Checker {
         };
         self.check_acknowledged(tp, leader)?;
         self.check_has_committed(tp, leader, Offset(i64::MAX), "leads without")?;
-        let files = &self.replicas[&(leader, tp.clone())].files;
-        let ledger = self.ledger.lock();
-        self.outcomes.follow(tp, files, lead.high_watermark, &ledger.copies.told)?;
+        self.follow_transactions(tp, leader, lead.high_watermark)?;
         if *tp.topic == *GROUP_METADATA_TOPIC {
-            self.group_log.follow(tp, files, lead.high_watermark, &ledger.groups)?;
+            let files = &self.replicas[&(leader, tp.clone())].files;
+            self.group_log.follow(tp, files, lead.high_watermark, &self.ledger.lock().groups)?;
         }
-        drop(ledger);
         let members: Vec<Node> = self.truths[tp].state.isr.iter().map(|id| id.get()).collect();
         for member in members.into_iter().filter(|member| *member != leader) {
             if !self.tainted.contains_key(&(member, tp.clone())) {
@@ -447,6 +460,17 @@ impl Checker {
             }
         }
         Ok(())
+    }
+
+    fn follow_transactions(&mut self, tp: &TopicPartition, leader: Node, end: Offset) -> Result<(), String> {
+        let (next, told) = (self.outcomes.next(tp), &self.ledger.lock().copies.told);
+        if let Some(history) = self.compacted.get(tp) {
+            return self.outcomes.follow(tp, history.steps(next, end), told);
+        }
+        let files = &self.replicas[&(leader, tp.clone())].files;
+        let batches = files.batches_from(next).filter(|batch| batch.next <= end);
+        let steps = batches.map(|batch| Step { base: batch.base, next: batch.next, transaction: batch.transaction });
+        self.outcomes.follow(tp, steps, told)
     }
 
     fn check_acknowledged(&self, tp: &TopicPartition, leader: Node) -> Result<(), String> {
@@ -467,6 +491,9 @@ impl Checker {
     fn check_has_committed(&self, tp: &TopicPartition, node: Node, below: Offset, what: &str) -> Result<(), String> {
         // A replica that was never looked at has just been told of the partition.
         let Some(replica) = self.replicas.get(&(node, tp.clone())) else { return Ok(()) };
+        if let Some((history, records)) = self.compacted.get(tp).zip(replica.records.as_ref()) {
+            return history.check(records, below).map_err(|missing| format!("{tp}: {node} {what} {missing}"));
+        }
         let Some(committed) = self.committed.get(tp) else { return Ok(()) };
         for (base, (epoch, crc)) in committed.range(..below).rev() {
             match replica.files.batch_at(*base) {
@@ -483,6 +510,17 @@ impl Checker {
     /// At the end, when all is well again: the logs of all replicas are the same.
     pub fn check_equal(&self) -> Result<(), String> {
         for (tp, truth) in &self.truths {
+            let replicas: Vec<&Replica> =
+                truth.replicas.iter().filter_map(|node| self.replicas.get(&(*node, tp.clone()))).collect();
+            if let Some(history) = self.compacted.get(tp) {
+                let ends = replicas.iter().map(|r| r.files.batches().next_back().map(|batch| batch.next));
+                let values = replicas.iter().map(|r| r.records.as_ref().map(|records| history.values(records)));
+                let states: Vec<_> = values.zip(ends).collect();
+                if states.windows(2).any(|pair| pair[0] != pair[1]) {
+                    return Err(format!("{tp}: replicas have different values, or end elsewhere"));
+                }
+                continue;
+            }
             let log = |node: &Node| -> Vec<Content> {
                 let replica = self.replicas.get(&(*node, tp.clone()));
                 replica.into_iter().flat_map(|r| r.files.batches().map(|b| (b.epoch, b.crc))).collect()

@@ -46,7 +46,7 @@ pub enum InTransaction {
 }
 
 impl InTransaction {
-    fn of(header: &BatchHeader, batch: &[u8]) -> Self {
+    pub fn of(header: &BatchHeader, batch: &[u8]) -> Self {
         let producer = header.producer_id.get();
         match (header.is_control(), header.is_transactional()) {
             (true, _) => Self::Marker(producer, copier::is_commit(&batch[HEADER_LEN..])),
@@ -152,7 +152,8 @@ fn read_batch(bytes: &[u8], position: usize) -> Option<(Batch, usize)> {
     Some((Batch { base, next, epoch: header.leader_epoch, crc: header.crc, transaction, position }, len))
 }
 
-fn segment_paths(dir: &Path) -> Vec<PathBuf> {
+/// The `.log` files of a partition, in order.
+pub fn segment_paths(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "log"));

@@ -5,6 +5,7 @@ mod broker;
 mod channels;
 mod checker;
 mod clients;
+mod compaction;
 mod disk;
 mod faults;
 mod groups;

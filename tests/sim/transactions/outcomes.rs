@@ -4,7 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use barnabas::base::ids::{Offset, TopicPartition};
 
-use crate::disk::{Batch, InTransaction, LogFiles};
+use crate::disk::InTransaction;
+
+/// What a walk comes to.
+pub struct Step {
+    pub base: Offset,
+    pub next: Offset,
+    pub transaction: InTransaction,
+}
 
 /// A partition's log as far as it was looked at.
 #[derive(Default)]
@@ -25,22 +32,22 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    /// Goes on over the log of a leader, up to its high watermark. `told` is what producers were told of their ends.
+    /// Up to where it was looked at what is committed.
+    pub fn next(&self, tp: &TopicPartition) -> Offset {
+        self.walks.get(tp).map_or(Offset(0), |walk| walk.next)
+    }
+
+    /// Goes on over what is committed. `told` is what producers were told of their ends.
     pub fn follow(
         &mut self,
         tp: &TopicPartition,
-        files: &LogFiles,
-        high_watermark: Offset,
+        mut steps: impl Iterator<Item = Step>,
         told: &BTreeMap<u64, bool>,
     ) -> Result<(), String> {
-        let next = self.walks.entry(tp.clone()).or_default().next;
-        for batch in files.batches_from(next).filter(|batch| batch.next <= high_watermark) {
-            self.step(tp, batch, told)?;
-        }
-        Ok(())
+        steps.try_for_each(|step| self.step(tp, &step, told))
     }
 
-    fn step(&mut self, tp: &TopicPartition, batch: &Batch, told: &BTreeMap<u64, bool>) -> Result<(), String> {
+    fn step(&mut self, tp: &TopicPartition, batch: &Step, told: &BTreeMap<u64, bool>) -> Result<(), String> {
         let walk = self.walks.entry(tp.clone()).or_default();
         walk.next = batch.next;
         match batch.transaction {

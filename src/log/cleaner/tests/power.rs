@@ -155,6 +155,12 @@ impl Contents {
     }
 }
 
+/// A folder in memory where there is such a file system: each state is flushed many times.
+fn memory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
 /// What comes behind the part that is cleaned.
 fn tail() -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op().prop_filter("only appends", |op| matches!(op, Op::Append(..) | Op::End(..))), 0..10)
@@ -171,7 +177,7 @@ proptest! {
         segment_bytes in 300_i32..1500,
         seed in any::<u64>(),
     ) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = memory();
         let mut rig = Rig::new(dir.path(), LogConfig { segment_bytes, ..config() });
         let recorder = Recorder::watch(dir.path().join("t-0"), seed);
         ops.iter().chain(&[Op::Roll]).chain(&tail).for_each(|op| rig.run(op));
@@ -198,10 +204,27 @@ proptest! {
     }
 }
 
+#[test]
+fn the_folder_is_flushed_after_a_kill() {
+    let dir = memory();
+    let mut rig = Rig::new(dir.path(), config());
+    rig.append(0, false, 0, &[(1, Some(1))]);
+    rig.log.flush().unwrap();
+    rig.log.roll(rig.now_ms).unwrap();
+    let recorder = Recorder::watch(dir.path().join("t-0"), 1);
+    rig.reopen(false);
+    rig.append(0, false, 0, &[(1, Some(2))]);
+    rig.log.flush().unwrap();
+    faults::watch(None);
+    let recorder = recorder.borrow();
+    let name = "00000000000000000001.log";
+    assert!(recorder.synced.contains_key(name), "{:?}", recorder.synced);
+}
+
 impl Rig {
     /// Recovers the log from what is left of it, and cleans it to the end.
     fn recover_from(&mut self, files: &Survivors, flushed: Offset, cleaned: Option<Offset>, end: Offset) {
-        let copy = tempfile::tempdir().unwrap();
+        let copy = memory();
         let dir = copy.path().join("t-0");
         fs::create_dir(&dir).unwrap();
         files.iter().for_each(|(name, bytes)| fs::write(dir.join(name), bytes).unwrap());
