@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs them all. Ends with a line "N passed, N failed".
 #
-#   tests/run.sh              everything, about 20 minutes on two cores
+#   tests/run.sh              everything, about 45 minutes on two cores
 #   tests/run.sh --setup      only install and download
 #   tests/run.sh --long       with the soaks (a thousand crashes and the like)
 #   tests/run.sh --peer       the interop tests once more, against a JVM broker instead of barnabas
