@@ -94,25 +94,14 @@ fn run(seed: u64) -> World {
     members.iter().for_each(|members| groups::calm(&world, members));
     world.run_until("all is written, read and in sync", RECOVERY, |w| is_well(w, 2 * BATCHES));
     if let Some(copier) = &copier {
-        finish(&mut world, COPYING, |w| transactions::unfinished(w, copier));
+        world.finish(COPYING, |w| transactions::unfinished(w, copier));
     }
     if let Some(members) = &members {
-        finish(&mut world, SETTLING, |w| groups::unfinished(w, members));
+        world.finish(SETTLING, |w| groups::unfinished(w, members));
     }
     // The last batch for the topic that comes and goes may still be on its way to a follower.
     world.run_until("the logs of all replicas are the same", RECOVERY, |w| w.checker.check_equal().is_ok());
     world
-}
-
-/// Lets the world go on until nothing is left to do, for `ms` at most.
-fn finish(world: &mut World, ms: u64, unfinished: impl Fn(&World) -> Option<String>) {
-    let until = world.sim.core().now + ms;
-    while let Some(what) = unfinished(world) {
-        if world.sim.core().now >= until {
-            world.fail(&what);
-        }
-        world.run(100);
-    }
 }
 
 fn is_well(world: &World, batches: usize) -> bool {

@@ -310,6 +310,17 @@ impl World {
         }
     }
 
+    /// Lets the world go on until nothing is left to do, for `ms` at most; looks less often than [`Self::run_until`].
+    pub fn finish(&mut self, ms: u64, unfinished: impl Fn(&Self) -> Option<String>) {
+        let until = self.sim.core().now + ms;
+        while let Some(what) = unfinished(self) {
+            if self.sim.core().now >= until {
+                self.fail(&what);
+            }
+            self.run(100);
+        }
+    }
+
     fn step(&mut self) {
         let until = {
             let mut core = self.sim.core();

@@ -54,13 +54,7 @@ fn state(world: &World, node: Node) -> Option<GroupState> {
 fn finish(world: &mut World, members: &Members) {
     groups::calm(world, members);
     settle(world);
-    let until = world.sim.core().now + 8_000;
-    while let Some(what) = groups::unfinished(world, members) {
-        if world.sim.core().now >= until {
-            world.fail(&what);
-        }
-        world.run(100);
-    }
+    world.finish(8_000, |w| groups::unfinished(w, members));
     settle(world);
 }
 
