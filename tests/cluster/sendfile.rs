@@ -65,8 +65,8 @@ fn no_record_byte_enters_user_space() {
         let last = crate::support::wire::decode(answer.records).last().expect("progress").0;
         offset = last + 1;
     }
-    cluster.broker.process().signal(libc::SIGTERM);
-    // On a busy machine the trace lags behind until its writer has ended.
+    // On a busy machine the trace lags behind until its writer has ended; strace ends with the broker.
+    cluster.broker.process().signal_group(libc::SIGTERM);
     cluster.broker.process().wait(Duration::from_secs(60)).expect("strace ends");
     let text = String::from_utf8_lossy(&fs::read(&trace).expect("a trace")).into_owned();
     let (mut sent, mut read_calls, mut send_calls, mut written) = (0, 0, 0, 0);

@@ -86,6 +86,12 @@ impl Process {
         unsafe { libc::kill(self.pid(), signal) };
     }
 
+    /// Signals the whole group: the child may be a wrapper that keeps signals to itself.
+    pub fn signal_group(&self, signal: i32) {
+        // SAFETY: plain system call; the group is the child's own, made when it was started.
+        unsafe { libc::killpg(self.pid(), signal) };
+    }
+
     /// Waits until the child ends by itself.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         poll(limit, || self.ended())
@@ -104,8 +110,7 @@ impl Process {
     /// `kill -9` of the whole group, and waits until the kernel has reaped it.
     pub fn kill(&mut self) {
         if self.ended().is_none() {
-            // SAFETY: plain system call; the group is the child's own, made when it was started.
-            unsafe { libc::killpg(self.pid(), libc::SIGKILL) };
+            self.signal_group(libc::SIGKILL);
             self.ended = self.child.wait().ok();
         }
     }
