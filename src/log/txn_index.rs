@@ -22,6 +22,13 @@ pub struct AbortedTxn {
     pub last_stable_offset: Offset,
 }
 
+impl AbortedTxn {
+    /// Whether it can be one of a segment that begins at `base_offset`: its marker lies there, behind its first record.
+    fn may_lie_behind(&self, base_offset: Offset) -> bool {
+        base_offset <= self.last_offset && self.first_offset < self.last_offset
+    }
+}
+
 /// Adds an entry, and creates the file if it is not there.
 pub fn append(path: &Path, txn: &AbortedTxn) -> io::Result<()> {
     let mut bytes = [0; ENTRY];
@@ -48,10 +55,11 @@ pub fn read(path: &Path) -> io::Result<Vec<AbortedTxn>> {
     Ok(entries.collect())
 }
 
-/// Keeps the entries whose marker lies below `offset`, and drops a torn one; returns how many are left.
-pub fn truncate(path: &Path, offset: Offset) -> io::Result<usize> {
+/// Keeps the entries whose marker lies in the segment, which begins at `base_offset`, and below `offset`; drops a torn one,
+/// and what a loss of power left of one that was not on the disk: zeros, which name no transaction. Returns how many are left.
+pub fn truncate(path: &Path, base_offset: Offset, offset: Offset) -> io::Result<usize> {
     let entries = read(path)?;
-    let kept = entries.iter().take_while(|txn| txn.last_offset < offset).count();
+    let kept = entries.iter().take_while(|txn| txn.may_lie_behind(base_offset) && txn.last_offset < offset).count();
     match OpenOptions::new().write(true).open(path) {
         Ok(file) => file.set_len((kept * ENTRY) as u64)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -60,7 +68,7 @@ pub fn truncate(path: &Path, offset: Offset) -> io::Result<usize> {
     Ok(kept)
 }
 
-/// Whether the file can be one: whole entries of version 0 whose markers rise, none before `base_offset`.
+/// Whether the file can be one: whole entries of version 0 whose markers rise, none before `base_offset` or its own first record.
 pub fn is_sane(path: &Path, base_offset: Offset) -> io::Result<bool> {
     let bytes = fs::read(path)?;
     let entries = read(path)?;
@@ -68,7 +76,7 @@ pub fn is_sane(path: &Path, base_offset: Offset) -> io::Result<bool> {
     Ok(bytes.len() % ENTRY == 0
         && bytes.chunks_exact(ENTRY).all(|b| b[..2] == [0, 0])
         && rising
-        && entries.first().is_none_or(|txn| txn.last_offset >= base_offset))
+        && entries.iter().all(|txn| txn.may_lie_behind(base_offset)))
 }
 
 #[cfg(test)]
@@ -91,10 +99,28 @@ mod tests {
         assert_eq!(read(&path).unwrap(), [txn(1), txn(5)]);
         assert!(is_sane(&path, Offset(0)).unwrap());
         assert!(!is_sane(&path, Offset(3)).unwrap());
-        assert_eq!(truncate(&path, Offset(6)).unwrap(), 1);
+        assert_eq!(truncate(&path, Offset(0), Offset(6)).unwrap(), 1);
         assert_eq!(read(&path).unwrap(), [txn(1)]);
         OpenOptions::new().append(true).open(&path).unwrap().write_all(&[1; 5]).unwrap();
         assert!(!is_sane(&path, Offset(0)).unwrap());
         assert_eq!(read(&path).unwrap(), [txn(1)]);
+    }
+
+    #[test]
+    fn what_a_loss_of_power_left_of_an_entry_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.txnindex");
+        let zeros = AbortedTxn {
+            producer_id: ProducerId(1),
+            first_offset: Offset(0),
+            last_offset: Offset(0),
+            last_stable_offset: Offset(0),
+        };
+        for base in [0, 46] {
+            append(&path, &zeros).unwrap();
+            assert!(!is_sane(&path, Offset(base)).unwrap());
+            assert_eq!(truncate(&path, Offset(base), Offset(46)).unwrap(), 0);
+            assert_eq!(read(&path).unwrap(), []);
+        }
     }
 }

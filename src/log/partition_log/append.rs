@@ -178,7 +178,7 @@ impl PartitionLog {
             index(writer, &segment, position, validated, config)
                 .map_err(|error| LogError::storage("write an index entry of", &segment.path(files::LOG), error)),
         )?;
-        self.note_transactions(&segment, &analysis)?;
+        self.note_transactions(&segment, &analysis, writer)?;
         writer.producers.apply(&mut analysis);
         writer.last_append_ms = now_ms;
         writer.appended = true;
@@ -200,7 +200,7 @@ impl PartitionLog {
 
     /// Notes which transactions begin and end, and writes the aborted ones to the transaction index. The log end still
     /// lies before them, so no reader can be ahead of the index.
-    fn note_transactions(&self, segment: &Segment, analysis: &Analysis) -> Result<(), LogError> {
+    fn note_transactions(&self, segment: &Segment, analysis: &Analysis, writer: &mut Writer) -> Result<(), LogError> {
         if analysis.started.is_empty() && analysis.completed.is_empty() {
             return Ok(());
         }
@@ -227,6 +227,8 @@ impl PartitionLog {
         }
         let path = segment.path(files::TXN_INDEX);
         let result = aborted.iter().try_for_each(|txn| txn_index::append(&path, txn));
+        // The file may be new.
+        writer.dir_dirty |= !segment.has_aborted();
         segment.set_has_aborted(true);
         self.log_dir.watch(result.map_err(|e| LogError::storage("append to", &path, e)))
     }

@@ -149,7 +149,7 @@ impl PartitionLog {
 fn cut(active: &Segment, offset: Offset, writer: &mut Writer) -> std::io::Result<()> {
     let size = active.truncate_to(offset)?;
     if active.has_aborted() {
-        let left = txn_index::truncate(&active.path(files::TXN_INDEX), offset)?;
+        let left = txn_index::truncate(&active.path(files::TXN_INDEX), active.base_offset(), offset)?;
         active.set_has_aborted(left > 0);
     }
     let indexed = active.offsets.last(|| active.path(files::INDEX))?.map_or(0, |entry| entry.position);

@@ -231,7 +231,8 @@ impl Loading<'_> {
         segment.times.rewind(&segment.path(files::TIME_INDEX), |entry| entry.relative <= last)?;
         segment.set_max_timestamp(None);
         if segment.has_aborted() {
-            let left = txn_index::truncate(&segment.path(files::TXN_INDEX), first.max(snapshot))?;
+            let left =
+                txn_index::truncate(&segment.path(files::TXN_INDEX), segment.base_offset(), first.max(snapshot))?;
             segment.set_has_aborted(left > 0);
         }
         Ok(())
