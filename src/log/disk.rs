@@ -1,9 +1,12 @@
-//! Reading from files, waiting for the disk or not; writing what lies in several pieces.
+//! Reading from files, waiting for the disk or not; writing what lies in several pieces; bringing it to the disk.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::log::faults;
 
 /// The most pieces that one `pwritev` takes (`IOV_MAX`).
 const MAX_PIECES: usize = 1024;
@@ -25,6 +28,13 @@ impl Disk {
             Self::NoWait => read_cached(file, bytes, position),
         }
     }
+}
+
+/// Waits until what was written to the file at `path` is on the disk; tests are told so ([`faults::synced`]).
+pub fn sync_data(file: &File, path: &Path) -> io::Result<()> {
+    file.sync_data()?;
+    faults::synced(path);
+    Ok(())
 }
 
 /// `preadv2(RWF_NOWAIT)`: what is in the page cache, or [`io::ErrorKind::WouldBlock`]. Where the file system does not

@@ -13,8 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::log::disk::Disk;
-use crate::log::faults;
+use crate::log::disk::{Disk, sync_data};
 use crate::log::segment::LazyFile;
 
 /// Entries kept in memory before they are written out.
@@ -295,11 +294,7 @@ impl<E: IndexEntry> Index<E> {
             }
             self.file.open_existing(&path)?
         };
-        if let Some(file) = file {
-            file.sync_data()?;
-            faults::synced(&path());
-        }
-        Ok(())
+        file.map_or(Ok(()), |file| sync_data(&file, &path()))
     }
 
     /// Notes that the whole file system was synced, so that [`Index::sync`] need not do it again.

@@ -15,7 +15,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::base::ids::Offset;
-use crate::log::disk::Disk;
+use crate::log::disk::{Disk, sync_data};
 use crate::log::faults;
 use crate::log::files;
 use crate::log::index::{Index, IndexEntry, OffsetEntry, TimeEntry};
@@ -377,13 +377,12 @@ impl Segment {
         if self.deleted.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.log_file()?.sync_data()?;
-        faults::synced(&self.path(files::LOG));
+        sync_data(&*self.log_file()?, &self.path(files::LOG))?;
         self.offsets.sync(|| self.path(files::INDEX))?;
         self.times.sync(|| self.path(files::TIME_INDEX))?;
         if self.has_aborted() {
-            File::open(self.path(files::TXN_INDEX))?.sync_data()?;
-            faults::synced(&self.path(files::TXN_INDEX));
+            let path = self.path(files::TXN_INDEX);
+            sync_data(&File::open(&path)?, &path)?;
         }
         Ok(())
     }

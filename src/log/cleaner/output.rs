@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::base::ids::Offset;
-use crate::log::disk::write_pieces_at;
+use crate::log::disk::{sync_data, write_pieces_at};
 use crate::log::error::{IoContext, LogError};
 use crate::log::faults;
 use crate::log::files;
@@ -188,8 +188,7 @@ impl Output {
         let path = segment.path(files::LOG);
         let log = || {
             faults::step()?;
-            self.file.sync_data()?;
-            faults::synced(&path);
+            sync_data(&self.file, &path)?;
             self.file.set_times(FileTimes::new().set_modified(modified))
         };
         log().during("flush", &path)?;
@@ -201,9 +200,7 @@ impl Output {
                 faults::step()?;
                 self.aborted.iter().try_for_each(|txn| txn_index::append(&path, txn))?;
                 faults::step()?;
-                File::open(&path)?.sync_data()?;
-                faults::synced(&path);
-                Ok(())
+                sync_data(&File::open(&path)?, &path)
             };
             all().during("write", &path)?;
         }
@@ -239,9 +236,7 @@ fn write_whole(path: &std::path::Path, bytes: &[u8]) -> Result<(), LogError> {
         faults::step()?;
         fs::write(path, bytes)?;
         faults::step()?;
-        File::open(path)?.sync_data()?;
-        faults::synced(path);
-        Ok(())
+        sync_data(&File::open(path)?, path)
     };
     write().during("write", path)
 }
