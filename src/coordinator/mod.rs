@@ -5,9 +5,11 @@
 pub(crate) mod batch_writer;
 pub mod group;
 pub mod internal_log;
+pub(crate) mod loading;
 pub mod memory_log;
 pub mod partitioner;
 pub(crate) mod reading;
 pub mod replica_log;
+pub(crate) mod slots;
 pub mod txn;
 pub(crate) mod wire;

@@ -1,88 +1,27 @@
-//! Reading a partition of an internal topic back, in the order of its log: who waits to be read, the walk over the log, and
-//! the records of what was read. Knows neither groups nor transactions.
+//! Reading a partition of an internal topic back, in the order of its log: the walk over the log, and the records of what was
+//! read. Knows neither groups nor transactions.
 
 use std::borrow::Cow;
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info, warn};
 
 use super::internal_log::InternalLog;
+use super::slots::Home;
 use super::wire::Malformed;
 use crate::base::error::ErrorCode;
-use crate::base::ids::{LeaderEpoch, Offset, TopicPartition};
+use crate::base::ids::{Offset, TopicPartition};
 use crate::protocol::batch::{BatchHeader, HEADER_LEN, crc_is_valid, entries};
 use crate::protocol::compress::{self, Codec, CompressError};
 use crate::protocol::records::{Record, records};
 
-/// How long to wait before reading a partition again that could not be read.
-pub const RETRY: Duration = Duration::from_secs(1);
-/// How many partitions are read at a time.
-const MAX_LOADERS: usize = 2;
 /// How often a long loading says how far it has come.
-const REPORT: Duration = Duration::from_secs(5);
+pub const REPORT: Duration = Duration::from_secs(5);
 /// The most that one batch of an internal topic may decompress to, in bytes. It was written by a coordinator; but the disk
 /// may lie.
 const MAX_BATCH: usize = 256 << 20;
-
-/// A partition of an internal topic and the epoch under which it is led here.
-#[derive(Debug)]
-pub struct Home {
-    /// The partition.
-    pub tp: TopicPartition,
-    /// The epoch.
-    pub epoch: LeaderEpoch,
-}
-
-/// What is held of one partition.
-pub trait Held {
-    /// Which it is.
-    fn home(&self) -> &Home;
-}
-
-/// What becomes of one partition of an internal topic here.
-pub enum Slot<P> {
-    /// Its records are being read.
-    Loading(LeaderEpoch),
-    /// What is in it is served.
-    Owned(Arc<P>),
-}
-
-impl<P: Held> Slot<P> {
-    /// The epoch under which it is led.
-    pub fn epoch(&self) -> LeaderEpoch {
-        match self {
-            Self::Loading(epoch) => *epoch,
-            Self::Owned(owned) => owned.home().epoch,
-        }
-    }
-}
-
-/// Partitions that wait to be read, and how many loaders read: all at once would take a thread and a buffer each.
-#[derive(Default)]
-pub struct LoadQueue {
-    waiting: VecDeque<(i32, LeaderEpoch)>,
-    running: usize,
-}
-
-impl LoadQueue {
-    /// Adds a partition; whether another loader is to be started, which then counts as running.
-    #[must_use]
-    pub fn push(&mut self, partition: i32, epoch: LeaderEpoch) -> bool {
-        self.waiting.push_back((partition, epoch));
-        let starts = self.running < MAX_LOADERS;
-        self.running += usize::from(starts);
-        starts
-    }
-
-    /// What a running loader reads next; at `None` it ends.
-    pub fn next(&mut self) -> Option<(i32, LeaderEpoch)> {
-        let next = self.waiting.pop_front();
-        self.running -= usize::from(next.is_none());
-        next
-    }
-}
 
 /// How far a partition was read.
 #[derive(Debug, Clone, Copy)]

@@ -1,12 +1,11 @@
 //! What administrators ask of groups: lists, descriptions, deletion, and the expiry of what nobody needs any more.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tracing::{info, warn};
 
-use super::coordinator::{Cell, Entry, GroupCoordinator, OwnedPartition, Slot};
+use super::coordinator::{Cell, Entry, GroupCoordinator, OwnedPartition};
 use super::effect::Cx;
 use super::member::MemberId;
 use super::records::{put_group_key, put_offset_key};
@@ -16,6 +15,7 @@ use crate::base::error::ErrorCode;
 use crate::base::ids::TopicPartition;
 use crate::coordinator::batch_writer::BatchWriter;
 use crate::coordinator::internal_log::AppendOptions;
+use crate::coordinator::loading::Loads;
 
 /// The most tombstones in one batch, so that it stays far below any limit on its size.
 const TOMBSTONES_PER_BATCH: usize = 1_000;
@@ -69,23 +69,15 @@ impl GroupDescription {
 }
 
 impl GroupCoordinator {
-    fn owned_partitions(&self) -> Vec<Arc<OwnedPartition>> {
-        let owned = |slot: &Slot| match slot {
-            Slot::Owned(owned) => Some(Arc::clone(owned)),
-            Slot::Loading(_) => None,
-        };
-        self.slots.read().values().filter_map(owned).collect()
-    }
-
     /// Whether the broker stops, so that there is nothing to be listed any more.
     pub fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
+        self.partitions.slots.is_closed()
     }
 
     /// All groups that are served here.
     pub fn list(&self) -> Vec<GroupListing> {
         let mut out = Vec::new();
-        for owned in self.owned_partitions() {
+        for owned in self.partitions.slots.owned() {
             for cell in owned.cells() {
                 let entry = cell.entry.lock();
                 out.push(GroupListing {
@@ -100,7 +92,7 @@ impl GroupCoordinator {
 
     /// How many groups and offsets are held here (`GroupMetadataManager`'s NumGroups and NumOffsets).
     pub fn counts(&self) -> (usize, usize) {
-        let cells = self.owned_partitions().into_iter().flat_map(|owned| owned.cells());
+        let cells = self.partitions.slots.owned().into_iter().flat_map(|owned| owned.cells());
         cells.fold((0, 0), |(groups, offsets), cell| (groups + 1, offsets + cell.entry.lock().offsets.len()))
     }
 
@@ -206,7 +198,7 @@ impl GroupCoordinator {
     pub fn on_partitions_deleted(&self, partitions: &[TopicPartition]) {
         let Some(me) = self.myself() else { return };
         let partitions = partitions.to_vec();
-        blocking::spawn(&self.runtime, move || {
+        blocking::spawn(&self.partitions.runtime, move || {
             me.clean_up("of deleted topics", |entry| {
                 partitions.iter().for_each(|tp| entry.offsets.forget_pending(&tp.topic, tp.partition));
                 let held = partitions.iter().filter(|tp| entry.offsets.get(&tp.topic, tp.partition).is_some());
@@ -218,7 +210,7 @@ impl GroupCoordinator {
     /// Removes the offsets that `doomed` names, group by group, and every empty group that has none.
     fn clean_up(&self, what: &str, doomed: impl Fn(&mut Entry) -> Vec<(Arc<str>, i32)>) {
         let (mut offsets, mut groups) = (0, 0);
-        for owned in self.owned_partitions() {
+        for owned in self.partitions.slots.owned() {
             for cell in owned.cells() {
                 self.update(&cell, |entry, cx| {
                     let doomed = doomed(entry);
@@ -275,7 +267,7 @@ impl GroupCoordinator {
     /// Tombstones are not waited for: whoever leads next would at worst expire the same once more.
     fn append_tombstones(&self, cell: &Cell, batch: BatchWriter) -> Result<i64, ErrorCode> {
         let options = AppendOptions { required_acks: 0, ..self.append_options(&cell.home) };
-        let appended = self.log.append(&cell.home.tp, batch.finish()?, options);
+        let appended = self.partitions.log.append(&cell.home.tp, batch.finish()?, options);
         appended.map(|appended| appended.base_offset.get()).map_err(|error| match error {
             ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
             other => other,

@@ -10,6 +10,7 @@ use super::records::{put_offset_key, put_offset_value};
 use super::state::GroupState;
 use crate::base::error::ErrorCode;
 use crate::coordinator::internal_log::{Acked, Appended};
+use crate::coordinator::loading::Loads;
 
 /// An OffsetCommit request, free of wire versions.
 #[derive(Debug)]
@@ -105,8 +106,8 @@ impl GroupCoordinator {
             if request.entries.is_empty() {
                 return Begun::Done(ErrorCode::None);
             }
-            let appended =
-                batch.and_then(|batch| self.log.append(&cell.home.tp, batch, self.append_options(&cell.home)));
+            let appended = batch
+                .and_then(|batch| self.partitions.log.append(&cell.home.tp, batch, self.append_options(&cell.home)));
             match appended {
                 Err(error) => Begun::Done(commit_error(error)),
                 Ok(appended) => self.after_append(cell, entry, request.entries, appended),
@@ -143,7 +144,7 @@ impl GroupCoordinator {
         entry.offsets.begin_unacked(owned.iter().map(|(topic, partition, _)| (topic, *partition)));
         let (cell, (sender, answer)) = (Arc::clone(cell), oneshot::channel());
         // In a task of its own: the commit must not be lost from memory because the client hung up.
-        self.runtime.spawn(async move {
+        self.partitions.runtime.spawn(async move {
             let result = acked.await;
             me.touch(&cell, |entry, _| {
                 entry.offsets.end_unacked(owned.iter().map(|(topic, partition, _)| (topic, *partition)));

@@ -1,13 +1,12 @@
 //! The shell around groups: which offsets partitions this broker coordinates, the groups in them, the requests that wait,
 //! the appends on their way, and the deadlines.
 //!
-//! A partition's slot is Loading or Owned, at a leader epoch; appends carry that epoch, so a coordinator that was
+//! A partition is loading or owned, at a leader epoch ([`crate::coordinator::slots`]); appends carry that epoch, so a coordinator that was
 //! replaced writes nothing. Each group has a lock of its own, held while it decides and while its record goes into the
 //! local log (so that records stand in the order of the decisions), never across an await. Order of locks: slots, then
 //! nothing; a group, then the map it is in.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use tokio::sync::oneshot;
 use super::batch_of_group;
 use super::config::GroupConfig;
 use super::effect::{Cx, Effect, JoinReply, Now, Store, SyncReply, Ticket};
-use super::loading::Loaders;
+use super::loading::Completed;
 use super::member::JoinRequest;
 use super::offsets::GroupOffsets;
 use super::state::Group;
@@ -31,8 +30,10 @@ use crate::base::error::ErrorCode;
 use crate::base::topic_names::GROUP_METADATA_TOPIC;
 use crate::coordinator::batch_writer::BatchWriter;
 use crate::coordinator::internal_log::{Acked, AppendOptions, InternalLog};
+use crate::coordinator::loading::Partitions;
 use crate::coordinator::partitioner;
-use crate::coordinator::reading::{self, Held, Home};
+use crate::coordinator::reading;
+use crate::coordinator::slots::{Held, Home};
 
 /// The longest name that a group's record can hold, in bytes.
 const MAX_NAME: usize = i16::MAX as usize;
@@ -40,17 +41,14 @@ const MAX_NAME: usize = i16::MAX as usize;
 /// Coordinates the groups whose offsets partitions this broker leads.
 pub struct GroupCoordinator {
     pub(super) config: GroupConfig,
-    pub(super) log: Arc<dyn InternalLog>,
+    pub(super) partitions: Partitions<OwnedPartition>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) runtime: Handle,
-    /// By partition of the offsets topic. Written when leadership changes, read by every request.
-    pub(super) slots: RwLock<HashMap<i32, Slot>>,
     pub(super) timers: Timers,
-    pub(super) loaders: Mutex<Loaders>,
+    /// What ended while it was being loaded.
+    pub(super) completed: Mutex<Completed>,
     /// One copy of each topic's name for all groups.
     names: Mutex<HashSet<Arc<str>>>,
-    pub(super) stopped: AtomicBool,
-    me: Weak<Self>,
+    pub(super) me: Weak<Self>,
 }
 
 /// A member that leaves.
@@ -64,11 +62,8 @@ pub struct Leaving<'a> {
     pub reason: Option<&'a str>,
 }
 
-/// What becomes of one partition of the offsets topic here.
-pub(super) type Slot = reading::Slot<OwnedPartition>;
-
 /// The groups of one offsets partition.
-pub(super) struct OwnedPartition {
+pub(crate) struct OwnedPartition {
     pub(super) home: Arc<Home>,
     /// `None` once the partition was given up, so that no group comes into being in it any more.
     groups: RwLock<Option<HashMap<Arc<str>, Arc<Cell>>>>,
@@ -178,15 +173,12 @@ impl GroupCoordinator {
     /// A coordinator of no partition yet. Appends that have to be waited for, and loading, run on `runtime`.
     pub fn new(config: GroupConfig, log: Arc<dyn InternalLog>, clock: Arc<dyn Clock>, runtime: Handle) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
+            partitions: Partitions::new(log, runtime, config.offsets_load_buffer_size),
             config,
-            log,
             clock,
-            runtime,
-            slots: RwLock::new(HashMap::new()),
             timers: Timers::default(),
-            loaders: Mutex::default(),
+            completed: Mutex::default(),
             names: Mutex::new(HashSet::new()),
-            stopped: AtomicBool::new(false),
             me: Weak::clone(me),
         })
     }
@@ -198,18 +190,18 @@ impl GroupCoordinator {
 
     /// The partition of the offsets topic that `group_id` belongs to.
     pub fn partition_for(&self, group_id: &str) -> i32 {
-        let count = self.log.partition_count(GROUP_METADATA_TOPIC).unwrap_or(self.config.offsets_topic_num_partitions);
+        let count = self
+            .partitions
+            .log
+            .partition_count(GROUP_METADATA_TOPIC)
+            .unwrap_or(self.config.offsets_topic_num_partitions);
         partitioner::partition_for(group_id, count)
     }
 
     /// Serves nobody any more: every request is answered with `CoordinatorNotAvailable`, those who wait too.
     pub fn stop(&self) {
-        self.stopped.store(true, Ordering::SeqCst);
-        let slots = std::mem::take(&mut *self.slots.write());
-        for slot in slots.into_values() {
-            if let Slot::Owned(owned) = slot {
-                self.unload(&owned, ErrorCode::CoordinatorNotAvailable);
-            }
+        for owned in self.partitions.slots.close() {
+            self.unload(&owned, ErrorCode::CoordinatorNotAvailable);
         }
     }
 
@@ -232,14 +224,7 @@ impl GroupCoordinator {
         if group_id.len() > MAX_NAME {
             return Err(ErrorCode::InvalidGroupId);
         }
-        if self.is_stopped() {
-            return Err(ErrorCode::CoordinatorNotAvailable);
-        }
-        match self.slots.read().get(&self.partition_for(group_id)) {
-            None => Err(ErrorCode::NotCoordinator),
-            Some(Slot::Loading(_)) => Err(ErrorCode::CoordinatorLoadInProgress),
-            Some(Slot::Owned(owned)) => Ok(Arc::clone(owned)),
-        }
+        self.partitions.slots.get(self.partition_for(group_id))
     }
 
     /// The same for what takes a real group: its id may not be empty.
@@ -384,14 +369,15 @@ impl GroupCoordinator {
     /// Appends a group's record. What follows from it is given back if it is acknowledged at once, else done later.
     fn store(&self, cell: &Arc<Cell>, entry: &mut Entry, store: Store) -> Vec<Effect> {
         let batch = batch_of_group(entry.group.id(), &store.value, self.clock.now_ms(), self.config.codec);
-        let appended = batch.and_then(|batch| self.log.append(&cell.home.tp, batch, self.append_options(&cell.home)));
+        let appended =
+            batch.and_then(|batch| self.partitions.log.append(&cell.home.tp, batch, self.append_options(&cell.home)));
         let result = match appended.map(|appended| appended.acked) {
             Err(error) => Err(error),
             Ok(Acked::Now(result)) => result,
             Ok(Acked::Later(acked)) => {
                 if let Some(me) = self.me.upgrade() {
                     let cell = Arc::clone(cell);
-                    self.runtime.spawn(async move {
+                    self.partitions.runtime.spawn(async move {
                         let result = acked.await.map_err(store_error);
                         me.update(&cell, |entry, cx| entry.group.on_stored(store.then, result, cx));
                     });
@@ -413,10 +399,6 @@ impl GroupCoordinator {
             required_acks: self.config.offset_commit_required_acks,
             timeout: self.config.offset_commit_timeout,
         }
-    }
-
-    pub(super) fn myself(&self) -> Option<Arc<Self>> {
-        self.me.upgrade()
     }
 
     fn schedule(&self, cell: &Arc<Cell>, entry: &mut Entry) {
@@ -465,7 +447,7 @@ impl GroupCoordinator {
                 () = self.timers.earlier() => {}
                 _ = expiry.tick() => {
                     let me = Arc::clone(&self);
-                    if let Err(error) = blocking::spawn(&self.runtime, move || me.expire()).await {
+                    if let Err(error) = blocking::spawn(&self.partitions.runtime, move || me.expire()).await {
                         tracing::error!(%error, "looking for expired offsets failed");
                     }
                 }

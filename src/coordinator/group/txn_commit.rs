@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::commit::{CommitEntry, commit_error};
-use super::coordinator::{Cell, GroupCoordinator, OwnedPartition, Slot};
+use super::coordinator::{Cell, GroupCoordinator, OwnedPartition};
 use super::offsets::GroupOffsets;
 use super::records::{put_offset_key, put_offset_value};
 use super::state::GroupState;
@@ -65,7 +65,7 @@ impl GroupCoordinator {
     ) -> Result<(TopicPartition, Verification), ErrorCode> {
         self.owner_of_named(group_id)?;
         let tp = TopicPartition::new(GROUP_METADATA_TOPIC, self.partition_for(group_id));
-        let verification = self.log.begin_verification(&tp, producer, epoch).map_err(commit_error)?;
+        let verification = self.partitions.log.begin_verification(&tp, producer, epoch).map_err(commit_error)?;
         Ok((tp, verification))
     }
 
@@ -118,8 +118,9 @@ impl GroupCoordinator {
             // Before the append: the marker may come as soon as that is done, and must find the group.
             owned.note_transaction(producer, entry.group.id());
             let options = self.append_options(&cell.home);
-            let appended = batch
-                .and_then(|batch| self.log.append_transactional(&cell.home.tp, batch, options, request.verification));
+            let appended = batch.and_then(|batch| {
+                self.partitions.log.append_transactional(&cell.home.tp, batch, options, request.verification)
+            });
             let appended = match appended {
                 Ok(appended) => appended,
                 Err(error) => {
@@ -141,16 +142,11 @@ impl GroupCoordinator {
     /// The marker that ends the producer's transaction is in the partition's log, and replicated: what the transaction
     /// committed holds from now on, or is forgotten.
     pub fn on_transaction_completed(&self, partition: i32, producer: ProducerId, commit: bool) {
-        let owned = {
-            let slots = self.slots.read();
-            match slots.get(&partition) {
-                Some(Slot::Owned(owned)) => Arc::clone(owned),
-                // The loader may have passed the end of the log already.
-                Some(Slot::Loading(_)) => return self.loaders.lock().note_completed(partition, producer, commit),
-                None => return,
-            }
-        };
-        self.complete(&owned, producer, commit);
+        // The loader may have passed the end of the log already.
+        let note = || self.completed.lock().note(partition, producer, commit);
+        if let Some(owned) = self.partitions.slots.get_or_note(partition, note) {
+            self.complete(&owned, producer, commit);
+        }
     }
 
     pub(super) fn complete(&self, owned: &OwnedPartition, producer: ProducerId, commit: bool) {

@@ -1,7 +1,7 @@
 //! The shell around transactional ids: which partitions of `__transaction_state` this broker coordinates, the ids in them,
 //! and the changes on their way into the log.
 //!
-//! A partition's slot is Loading or Owned, at a leader epoch; appends carry that epoch, so a coordinator that was replaced
+//! A partition is loading or owned, at a leader epoch ([`crate::coordinator::slots`]); appends carry that epoch, so a coordinator that was replaced
 //! writes nothing, and markers carry it as the coordinator epoch. Each id has a lock of its own, held while it decides and
 //! while its record goes into the local log, never across an await. Order of locks: a transactional id, then the markers;
 //! the slots and the map of ids are held for a look only.
@@ -10,7 +10,6 @@
 //! task of the runtime, and the answer is handed over to whoever still waits.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -30,8 +29,9 @@ use crate::base::ids::{ProducerId, TopicPartition};
 use crate::base::topic_names::TRANSACTION_STATE_TOPIC;
 use crate::coordinator::batch_writer::BatchWriter;
 use crate::coordinator::internal_log::{Acked, AppendOptions, InternalLog};
+use crate::coordinator::loading::{Loads, Partitions};
 use crate::coordinator::partitioner;
-use crate::coordinator::reading::{self, Held, Home, LoadQueue};
+use crate::coordinator::slots::{Held, Home};
 use crate::protocol::compress::Codec;
 
 /// How long to wait before the end of a transaction is stored again.
@@ -56,27 +56,19 @@ pub struct Surroundings {
 /// Coordinates the transactions whose state partitions this broker leads.
 pub struct TxnCoordinator {
     pub(super) config: TxnConfig,
-    pub(super) log: Arc<dyn InternalLog>,
+    pub(super) partitions: Partitions<OwnedPartition>,
     pub(super) channel: Arc<dyn MarkerChannel>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) runtime: Handle,
     producer_ids: Arc<ProducerIds>,
-    /// By partition of the state topic. Written when leadership changes, read by every request.
-    pub(super) slots: RwLock<BTreeMap<i32, Slot>>,
-    pub(super) loaders: Mutex<LoadQueue>,
     /// Locked for a decision only.
     pub(super) markers: Mutex<Markers>,
     /// Rings when there are new markers.
     pub(super) marker_bell: Notify,
-    stopped: AtomicBool,
-    me: Weak<Self>,
+    pub(super) me: Weak<Self>,
 }
 
-/// What becomes of one partition of the state topic here.
-pub(super) type Slot = reading::Slot<OwnedPartition>;
-
 /// The ids of one state partition.
-pub(super) struct OwnedPartition {
+pub(crate) struct OwnedPartition {
     pub(super) home: Arc<Home>,
     /// `None` once the partition was given up, so that no id comes into being in it any more.
     ids: RwLock<Option<BTreeMap<Arc<str>, Arc<Cell>>>>,
@@ -159,24 +151,20 @@ impl TxnCoordinator {
     /// A coordinator of no partition yet.
     pub fn new(config: TxnConfig, around: Surroundings) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
+            partitions: Partitions::new(around.log, around.runtime, config.load_buffer_size),
             config,
-            log: around.log,
             channel: around.channel,
             clock: around.clock,
-            runtime: around.runtime,
             producer_ids: around.producer_ids,
-            slots: RwLock::default(),
-            loaders: Mutex::default(),
             markers: Mutex::default(),
             marker_bell: Notify::new(),
-            stopped: AtomicBool::new(false),
             me: Weak::clone(me),
         })
     }
 
     /// The partition of the state topic that `id` belongs to.
     pub fn partition_for(&self, id: &str) -> i32 {
-        let count = self.log.partition_count(TRANSACTION_STATE_TOPIC).unwrap_or(self.config.num_partitions);
+        let count = self.partitions.log.partition_count(TRANSACTION_STATE_TOPIC).unwrap_or(self.config.num_partitions);
         partitioner::partition_for(id, count)
     }
 
@@ -187,22 +175,12 @@ impl TxnCoordinator {
 
     /// Serves nobody any more.
     pub fn stop(&self) {
-        self.stopped.store(true, Ordering::SeqCst);
-        let slots = std::mem::take(&mut *self.slots.write());
-        for slot in slots.into_values() {
-            if let Slot::Owned(owned) = slot {
-                owned.close();
-            }
-        }
+        self.partitions.slots.close().iter().for_each(|owned| owned.close());
         *self.markers.lock() = Markers::default();
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn myself(&self) -> Option<Arc<Self>> {
-        self.me.upgrade()
+        self.partitions.slots.is_closed()
     }
 
     /// The partition that `id` belongs to, if it is served here.
@@ -210,24 +188,7 @@ impl TxnCoordinator {
         if id.is_empty() || id.len() > MAX_NAME {
             return Err(ErrorCode::InvalidRequest);
         }
-        if self.is_stopped() {
-            return Err(ErrorCode::CoordinatorNotAvailable);
-        }
-        match self.slots.read().get(&self.partition_for(id)) {
-            None => Err(ErrorCode::NotCoordinator),
-            Some(Slot::Loading(_)) => Err(ErrorCode::CoordinatorLoadInProgress),
-            Some(Slot::Owned(owned)) => Ok(Arc::clone(owned)),
-        }
-    }
-
-    /// All partitions that are served here.
-    pub(super) fn owned(&self) -> Vec<Arc<OwnedPartition>> {
-        let slots = self.slots.read();
-        let owned = slots.values().filter_map(|slot| match slot {
-            Slot::Owned(owned) => Some(Arc::clone(owned)),
-            Slot::Loading(_) => None,
-        });
-        owned.collect()
+        self.partitions.slots.get(self.partition_for(id))
     }
 
     /// An id in use.
@@ -370,7 +331,7 @@ impl TxnCoordinator {
             Ok(Acked::Later(acked)) => {
                 if let Some(me) = self.myself() {
                     let cell = Arc::clone(cell);
-                    self.runtime.spawn(async move {
+                    self.partitions.runtime.spawn(async move {
                         let result = acked.await;
                         let result = me.on_stored(&cell, &mut cell.entry.lock(), transition, result);
                         // The client may have gone.
@@ -388,7 +349,7 @@ impl TxnCoordinator {
         // As long as the transaction itself may take.
         let timeout = Duration::from_millis(u64::try_from(transition.value.timeout_ms).unwrap_or(0));
         let options = AppendOptions { leader_epoch: cell.home.epoch, required_acks: -1, timeout };
-        Ok(self.log.append(&cell.home.tp, batch.finish()?, options)?.acked)
+        Ok(self.partitions.log.append(&cell.home.tp, batch.finish()?, options)?.acked)
     }
 
     /// A change was stored, or could not be.
@@ -428,7 +389,7 @@ impl TxnCoordinator {
     fn store_later(&self, cell: &Arc<Cell>, transition: Transition) {
         let Some(me) = self.myself() else { return };
         let cell = Arc::clone(cell);
-        self.runtime.spawn(async move {
+        self.partitions.runtime.spawn(async move {
             tokio::time::sleep(APPEND_RETRY).await;
             let mut entry = cell.entry.lock();
             if !entry.is_lost && !me.is_stopped() {

@@ -39,7 +39,7 @@ impl TxnCoordinator {
             ticks.tick().await;
             let me = Arc::clone(self);
             // An append may wait for the disk.
-            if let Err(error) = blocking::spawn(&self.runtime, move || chore(&me)).await {
+            if let Err(error) = blocking::spawn(&self.partitions.runtime, move || chore(&me)).await {
                 tracing::error!(%error, "looking over transactional ids failed");
             }
         }
@@ -49,7 +49,7 @@ impl TxnCoordinator {
     pub fn abort_timed_out(&self) -> usize {
         let now_ms = self.clock.now_ms();
         let mut aborted = 0;
-        for cell in self.owned().iter().flat_map(|owned| owned.cells()) {
+        for cell in self.partitions.slots.owned().iter().flat_map(|owned| owned.cells()) {
             let mut entry = cell.entry.lock();
             if entry.is_lost || !entry.txn.is_timed_out(now_ms) {
                 continue;
@@ -68,7 +68,7 @@ impl TxnCoordinator {
     pub fn expire_ids(&self) -> usize {
         let now_ms = self.clock.now_ms();
         let mut expired = 0;
-        for owned in self.owned() {
+        for owned in self.partitions.slots.owned() {
             let is_due = |cell: &Arc<Cell>| {
                 let mut entry = cell.entry.lock();
                 !entry.is_lost && entry.txn.expire(now_ms, self.config.id_expiration_ms)
@@ -88,13 +88,13 @@ impl TxnCoordinator {
         dead.iter().for_each(|(id, _)| batch.put_tombstone(|key| put_key(key, id)));
         let options =
             AppendOptions { leader_epoch: owned.home.epoch, required_acks: -1, timeout: self.config.request_timeout };
-        let appended = batch.finish().and_then(|batch| self.log.append(&owned.home.tp, batch, options));
+        let appended = batch.finish().and_then(|batch| self.partitions.log.append(&owned.home.tp, batch, options));
         match appended.map(|appended| appended.acked) {
             Err(error) => buried(owned, &dead, Err(error)),
             Ok(Acked::Now(result)) => buried(owned, &dead, result),
             Ok(Acked::Later(acked)) => {
                 let owned = Arc::clone(owned);
-                self.runtime.spawn(async move { buried(&owned, &dead, acked.await) });
+                self.partitions.runtime.spawn(async move { buried(&owned, &dead, acked.await) });
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use super::coordinator::{Cell, Entry, Slot, TxnCoordinator};
+use super::coordinator::{Cell, Entry, OwnedPartition, TxnCoordinator};
 use super::markers::{Marker, News, TxnRef, request};
 use super::state::TxnState;
 use crate::base::ids::{BrokerId, TopicPartition};
@@ -49,15 +49,15 @@ impl TxnCoordinator {
 
     /// The id, if its partition is still served in that epoch.
     fn find(&self, of: &TxnRef) -> Option<Arc<Cell>> {
-        let owned = match self.slots.read().get(&of.partition)? {
-            Slot::Owned(owned) if owned.home.epoch == of.epoch => Arc::clone(owned),
-            _ => return None,
-        };
-        owned.get(&of.id)
+        self.owner_of(of)?.get(&of.id)
     }
 
     fn is_wanted(&self, of: &TxnRef) -> bool {
-        matches!(self.slots.read().get(&of.partition), Some(Slot::Owned(owned)) if owned.home.epoch == of.epoch)
+        self.owner_of(of).is_some()
+    }
+
+    fn owner_of(&self, of: &TxnRef) -> Option<Arc<OwnedPartition>> {
+        self.partitions.slots.get(of.partition).ok().filter(|owned| owned.home.epoch == of.epoch)
     }
 
     fn hear(&self, news: News) {
@@ -92,7 +92,7 @@ impl TxnCoordinator {
             self.hear(news);
         }
         for (broker, sent) in ready {
-            self.runtime.spawn(Arc::clone(self).send_to(broker, sent));
+            self.partitions.runtime.spawn(Arc::clone(self).send_to(broker, sent));
         }
         let wait = next?.saturating_sub(now).max(0);
         Some(Duration::from_millis(wait.unsigned_abs()))

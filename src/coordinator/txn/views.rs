@@ -63,7 +63,7 @@ impl TxnCoordinator {
             return Err(ErrorCode::CoordinatorLoadInProgress);
         }
         let now_ms = self.clock.now_ms();
-        let cells = self.owned().into_iter().flat_map(|owned| owned.cells());
+        let cells = self.partitions.slots.owned().into_iter().flat_map(|owned| owned.cells());
         let listed = cells.filter_map(|cell| {
             let entry = cell.entry.lock();
             let value = entry.txn.value();

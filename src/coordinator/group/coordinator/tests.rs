@@ -277,6 +277,40 @@ fn those_who_wait_are_sent_away_when_the_partition_goes() {
     });
 }
 
+/// A former leader's last records may be in nobody else's log: the generation in them could be given anew.
+#[test]
+fn a_successor_serves_only_what_its_replicas_have() {
+    // On this thread, whose log is read.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        let writer = Arc::new(log.reopen().expect("the file"));
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let says = |words: &str| std::fs::read_to_string(log.path()).expect("the log").matches(words).count();
+        let rig = Rig::new().await;
+        rig.settle().await;
+        rig.log.hold_acks(true);
+        rig.log.lead(0, LeaderEpoch(6));
+        rig.groups.on_election(0, LeaderEpoch(6));
+        rig.until(|| rig.log.held() == 1).await;
+        assert!(!rig.groups.is_served(0));
+        assert_eq!(rig.groups.with_offsets("g", |_| ()), Err(ErrorCode::CoordinatorLoadInProgress));
+        rig.log.release(Err(ErrorCode::RequestTimedOut));
+        rig.until(|| rig.log.held() == 1).await;
+        assert_eq!(says("waiting until every in-sync replica has them"), 1);
+        assert!(!rig.groups.is_served(0));
+        rig.log.hold_acks(false);
+        rig.log.release(Ok(()));
+        rig.until(|| rig.groups.is_served(0)).await;
+        assert_eq!(rig.state(), GroupState::Stable);
+        assert_eq!(
+            says("groups and offsets loaded partition=__consumer_offsets-0 epoch=6 records=1 groups=1 offsets=0"),
+            1
+        );
+    });
+}
+
 #[test]
 fn a_partition_is_read_until_that_succeeds() {
     run(async {
