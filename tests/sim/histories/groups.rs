@@ -121,6 +121,38 @@ fn a_commit_is_answered_when_all_replicas_have_it() {
     );
 }
 
+/// 1 has stored a generation that nobody else has. 3 dies, so that 1 leads anew, and reads what it has. One member asks it
+/// for its share; the other, `dead`, cannot ask for a new generation. Then 1 dies, and 2 gives that generation anew.
+fn unreplicated_generation(seed: u64, old: Old, dead: usize) {
+    let (mut world, members) = at_work(seed, old);
+    members.kill(2);
+    send(&world, &members, 2);
+    let is = |state_of_1| move |w: &World| state(w, 1) == Some(state_of_1);
+    world.run_until("members are waited for", 2_000, is(GroupState::PreparingRebalance));
+    [(2, 1), (3, 1), (1, CONTROLLER)].iter().for_each(|(from, to)| world.set_link(*from, *to, false));
+    world.run_until("all have joined", 2_000, is(GroupState::CompletingRebalance));
+    let before = group_end(&world, 1);
+    world.run_until("only 1 has the generation", 300, |w| group_end(w, 1) > before);
+    members.kill(dead);
+    world.kill(3);
+    world.run(400);
+    world.kill(1);
+    world.boot(3);
+    send(&world, &members, dead);
+    world.run_until("2 coordinates", 5_000, |w| state(w, 2).is_some());
+    [(2, 1), (3, 1), (1, CONTROLLER)].iter().for_each(|(from, to)| world.set_link(*from, *to, true));
+    finish(&mut world, &members);
+}
+
+#[test]
+fn a_generation_is_confirmed_when_all_replicas_have_it() {
+    let without = Old { acts_at_once: true, ..Old::default() };
+    with_and_without(without, &["the log knows nothing of"], |seed, old| {
+        // One of the two leads the generation: the leader would have a new one made at once.
+        [0, 2].iter().for_each(|slot| unreplicated_generation(seed, old, *slot));
+    });
+}
+
 /// A member stands still for so long that others take its partitions over, and goes on.
 fn zombie(seed: u64, old: Old) {
     let (mut world, members) = at_work(seed, old);
