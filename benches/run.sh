@@ -3,7 +3,7 @@
 # benches/README.md.
 #
 # usage: benches/run.sh [--rounds N] [--only kafka|barnabas] [--no-write] [scenario ...]
-#   scenarios: throughput requests latency cold start partitions idle failover wide groups compaction (all, if none is named)
+#   scenarios: throughput requests latency cold start partitions idle failover wide groups compaction retention (all, if none is named)
 #
 # Takes about half an hour and up to 10 GiB of disk below ${TMPDIR:-/tmp}, which it gives back. Wants cargo, java,
 # mvn and the `zookeeper` package (or ZOOKEEPER_HOME). Kafka's jars come from Maven Central and are kept in

@@ -241,8 +241,20 @@ impl Broker {
         Ok(())
     }
 
-    /// The files of a topic's log.
+    /// The records of a topic.
     pub fn log_files(&self, topic: &str) -> Result<Vec<PathBuf>> {
+        let mut files = self.files(topic)?;
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "log"));
+        Ok(files)
+    }
+
+    /// What the files of a topic take, those too that are about to be removed, in bytes.
+    pub fn log_size(&self, topic: &str) -> Result<u64> {
+        // One may go meanwhile.
+        Ok(self.files(topic)?.iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum())
+    }
+
+    fn files(&self, topic: &str) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for partition in fs::read_dir(self.dir.join("data"))? {
             let partition = partition?.path();
@@ -251,7 +263,6 @@ impl Broker {
                 files.extend(fs::read_dir(partition)?.filter_map(|entry| Some(entry.ok()?.path())));
             }
         }
-        files.retain(|file| file.extension().is_some_and(|extension| extension == "log"));
         Ok(files)
     }
 

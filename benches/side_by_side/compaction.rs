@@ -2,20 +2,14 @@
 
 use std::io::Write;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use anyhow::{Context, Result, ensure};
-use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
-use kafka_protocol::messages::{CreateTopicsRequest, IncrementalAlterConfigsRequest};
-use kafka_protocol::protocol::StrBytes;
 
 use super::brokers::Broker;
 use super::latency::{self, Latencies};
 use super::process::Process;
-use super::wire::{self, Wire};
+use super::wire;
+use anyhow::{Context, Result, ensure};
 
 /// What is written, about.
 const TOTAL: usize = 1 << 30;
@@ -27,6 +21,9 @@ const VALUE_LEN: usize = 84;
 const RECORDS: usize = 150;
 /// Requests under way while the topic is filled.
 const DEPTH: usize = 8;
+/// A compacted topic that is not compacted yet.
+const HELD_BACK: &[(&str, &str)] =
+    &[("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "1"), ("segment.bytes", "104857600")];
 /// Computes for some ten seconds.
 const BUSY_LOOP: &str = "ulimit -t 10; while :; do :; done";
 /// A compaction takes no longer than that.
@@ -56,12 +53,12 @@ pub fn run(mut broker: Broker, rounds: usize) -> Result<Figures> {
     // The first round warms up, files and compilers.
     for round in 0..=rounds {
         let topic = format!("table-{round}");
-        create(&mut broker.wire()?, &topic)?;
+        broker.wire()?.create_configured(&topic, HELD_BACK)?;
         let last = fill(&broker, &topic, round as u64)?;
         super::settle()?;
         let quiet = latency::alone(&broker, "tail", Duration::from_secs(2), Duration::from_secs(5))?;
         let computing = beside_busy_loop(&broker)?;
-        let (loaded, run) = compact(&broker, &topic, last)?;
+        let (loaded, run) = latency::beside(&broker, "tail", || compact(&broker, &topic, last))?;
         eprintln!("  {:?}: {run:.2?} (s, CPU-s, MiB)", broker.kind);
         broker.wire()?.delete_topic(&topic)?;
         if round > 0 {
@@ -75,43 +72,6 @@ pub fn run(mut broker: Broker, rounds: usize) -> Result<Figures> {
     runs.sort_by(|one, other| one[0].total_cmp(&other[0]));
     let [seconds, cpu_seconds, rss_mib] = *runs.get(runs.len() / 2).context("no round was measured")?;
     Ok(Figures { seconds, cpu_seconds, rss_mib, beside, alone, busy })
-}
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
-/// A compacted topic that is not compacted yet.
-fn create(wire: &mut Wire, topic: &str) -> Result<()> {
-    let configs = [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "1"), ("segment.bytes", "104857600")];
-    let configs =
-        configs.map(|(key, value)| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value))));
-    let creatable = CreatableTopic::default()
-        .with_name(wire::name(topic))
-        .with_num_partitions(1)
-        .with_replication_factor(1)
-        .with_configs(configs.into());
-    let request = CreateTopicsRequest::default().with_topics(vec![creatable]).with_timeout_ms(60_000);
-    for answer in wire.call(&request, wire::CREATE_TOPICS)?.topics {
-        ensure!(answer.error_code == 0, "creating {topic} failed with error {}", answer.error_code);
-    }
-    super::process::wait_for("a leader", Duration::from_secs(60), || {
-        Ok((wire::led_partitions(&wire.metadata(&[topic])?) == 1).then_some(()))
-    })
-}
-
-/// Has it compacted from now on.
-fn let_go(wire: &mut Wire, topic: &str) -> Result<()> {
-    let config = AlterableConfig::default().with_name(text("min.cleanable.dirty.ratio")).with_value(Some(text("0.01")));
-    let resource = AlterConfigsResource::default()
-        .with_resource_type(2)
-        .with_resource_name(text(topic))
-        .with_configs(vec![config]);
-    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-    for answer in wire.call(&request, 0)?.responses {
-        ensure!(answer.error_code == 0, "altering {topic} failed with error {}", answer.error_code);
-    }
-    Ok(())
 }
 
 /// Keys by chance, the same for both brokers.
@@ -157,29 +117,11 @@ fn beside_busy_loop(broker: &Broker) -> Result<Latencies> {
     latency::alone(broker, "tail", Duration::from_millis(500), Duration::from_secs(5))
 }
 
-/// Compaction up to offset `last` beside the end-to-end load: seconds, processor seconds, and the most memory in MiB.
-fn compact(broker: &Broker, topic: &str, last: i64) -> Result<(Latencies, [f64; 3])> {
-    let mut latencies = latency::new_latencies()?;
-    let (stop, recording) = (AtomicBool::new(false), AtomicBool::new(false));
-    let run = thread::scope(|scope| {
-        let watching = scope.spawn(|| {
-            // The tail's clients are at their pace by then.
-            thread::sleep(Duration::from_millis(500));
-            let run = watch(broker, topic, last, &recording);
-            stop.store(true, Ordering::Relaxed);
-            run
-        });
-        latency::end_to_end(broker, "tail", &stop, &recording, &mut latencies)?;
-        watching.join().ok().context("the watcher panicked")?
-    })?;
-    Ok((latencies, run))
-}
-
-fn watch(broker: &Broker, topic: &str, last: i64, recording: &AtomicBool) -> Result<[f64; 3]> {
+/// Compaction up to offset `last`: seconds, processor seconds, and the most memory in MiB.
+fn compact(broker: &Broker, topic: &str, last: i64) -> Result<[f64; 3]> {
     let process = broker.counted()?;
     let (cpu, mut most) = (process.cpu()?, process.rss_kib()?);
-    recording.store(true, Ordering::Relaxed);
-    let_go(&mut broker.wire()?, topic)?;
+    broker.wire()?.configure(topic, "min.cleanable.dirty.ratio", "0.01")?;
     let begun = Instant::now();
     while broker.cleaned_to(topic).is_none_or(|to| to < last) {
         ensure!(begun.elapsed() < PATIENCE, "not compacted within {PATIENCE:?}");
@@ -187,6 +129,5 @@ fn watch(broker: &Broker, topic: &str, last: i64, recording: &AtomicBool) -> Res
         thread::sleep(Duration::from_millis(20));
     }
     let seconds = begun.elapsed().as_secs_f64();
-    recording.store(false, Ordering::Relaxed);
     Ok([seconds, (process.cpu()? - cpu).as_secs_f64(), most / 1024.0])
 }

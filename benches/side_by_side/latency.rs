@@ -160,36 +160,37 @@ pub fn alone(broker: &Broker, topic: &str, warm_up: Duration, time: Duration) ->
 /// Runs [`end_to_end`] while another client reads all of `cold`, partition 0, from the disk. Returns the latencies and
 /// the reader's MiB/s.
 pub fn beside_replay(broker: &Broker, topic: &str, cold: &str, batches: usize) -> Result<(Latencies, f64)> {
-    beside(broker, topic, cold, || replay(broker, cold, batches))
+    drop_from_page_cache(broker, cold)?;
+    beside(broker, topic, || replay(broker, cold, batches))
 }
 
 /// As [`beside_replay`], but what is replayed comes from a process without a broker: the machine's limit.
 pub fn beside_bare_replay(broker: &Broker, topic: &str, cold: &str) -> Result<(Latencies, f64)> {
-    beside(broker, topic, cold, || bare_replay(&broker.log_files(cold)?))
+    drop_from_page_cache(broker, cold)?;
+    beside(broker, topic, || bare_replay(&broker.log_files(cold)?))
 }
 
-fn beside(
+/// Runs [`end_to_end`] while `work` is done, which only counts; returns its result too.
+pub fn beside<T: Send>(
     broker: &Broker,
     topic: &str,
-    cold: &str,
-    replay: impl FnOnce() -> Result<f64> + Send,
-) -> Result<(Latencies, f64)> {
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<(Latencies, T)> {
     let mut latencies = new_latencies()?;
-    drop_from_page_cache(broker, cold)?;
     let (stop, recording) = (AtomicBool::new(false), AtomicBool::new(false));
-    let speed = thread::scope(|scope| {
-        let replay = scope.spawn(|| {
+    let done = thread::scope(|scope| {
+        let working = scope.spawn(|| {
             // The tail's clients are at their pace by then.
             thread::sleep(Duration::from_millis(500));
             recording.store(true, Ordering::Relaxed);
-            let speed = replay();
+            let done = work();
             stop.store(true, Ordering::Relaxed);
-            speed
+            done
         });
         end_to_end(broker, topic, &stop, &recording, &mut latencies)?;
-        replay.join().ok().context("the reader panicked")?
+        working.join().ok().context("what was done beside it panicked")?
     })?;
-    Ok((latencies, speed))
+    Ok((latencies, done))
 }
 
 /// Has the files sent by a process each, one after the other, in stretches as long as the batches of [`replay`].

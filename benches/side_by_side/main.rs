@@ -12,6 +12,7 @@ mod limit;
 mod partitions;
 mod process;
 mod report;
+mod retention;
 mod throughput;
 mod wide;
 mod wire;
@@ -39,6 +40,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("wide", wide),
     ("groups", many_groups),
     ("compaction", compactions),
+    ("retention", retentions),
 ];
 
 type Scenario = fn(&Bench) -> Result<Vec<Row>>;
@@ -404,6 +406,24 @@ fn many_groups(bench: &Bench) -> Result<Vec<Row>> {
         }
     }
     Ok(figures.iter().enumerate().map(|(line, both)| both.row(31 + line, None)).collect())
+}
+
+/// Old segments are removed while the end-to-end load runs. One broker at a time.
+fn retentions(bench: &Bench) -> Result<Vec<Row>> {
+    let mut figures = [Vec::new(), Vec::new()];
+    let mut limit = None;
+    for &kind in &bench.kinds {
+        let measured = retention::run(bench.stopped(kind)?, &bench.dir, bench.rounds)?;
+        let [beside, alone, bare] =
+            [measured.beside, measured.alone, measured.bare].map(|all| [millis(&all)[1], all.max() as f64 / 1000.0]);
+        eprintln!("  {kind:?}: p99 / longest {beside:.2?}, alone {alone:.2?}, beside rm {bare:.2?} ms");
+        if kind == Kind::Barnabas {
+            limit = Some(bare[0]);
+        }
+        figures[usize::from(kind == Kind::Barnabas)] = [beside, alone].concat();
+        std::fs::remove_dir_all(bench.dir.join(kind.name()))?;
+    }
+    Ok(vec![row(38, limit, &figures[0], &figures[1])])
 }
 
 struct Arguments {

@@ -62,6 +62,7 @@ const ORDER: &[(&str, &str)] = &[
     ("that compaction: broker CPU-s", ""),
     ("its most memory meanwhile, MiB", "no more"),
     ("p99 end to end beside it (alone), ms", "alone"),
+    ("2 GiB of old segments removed: end to end to that partition meanwhile, p99 / longest (alone), ms", "alone"),
 ];
 
 /// A row from the figures of both brokers; the ratio is that of their first figures.

@@ -7,15 +7,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, MetadataRequest, MetadataResponse,
-    ProduceRequest, ProduceResponse, RequestHeader, TopicName,
+    BrokerId, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, IncrementalAlterConfigsRequest, MetadataRequest,
+    MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+
+/// A topic, where configs are altered.
+const TOPIC_RESOURCE: i8 = 2;
 
 /// Versions without compact fields, which both brokers know and which are easy to read.
 pub const PRODUCE: i16 = 7;
@@ -97,15 +101,44 @@ impl Wire {
         let creatable = topics.iter().map(|(topic, partitions)| {
             CreatableTopic::default().with_name(name(topic)).with_num_partitions(*partitions).with_replication_factor(1)
         });
-        let request = CreateTopicsRequest::default().with_topics(creatable.collect()).with_timeout_ms(120_000);
+        self.create(creatable.collect())
+    }
+
+    /// Creates a topic of one partition with configs of its own.
+    pub fn create_configured(&mut self, topic: &str, configs: &[(&str, &str)]) -> Result<()> {
+        let configs = configs
+            .iter()
+            .map(|(key, value)| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value))));
+        let creatable = CreatableTopic::default().with_name(name(topic)).with_num_partitions(1);
+        self.create(vec![creatable.with_replication_factor(1).with_configs(configs.collect())])
+    }
+
+    fn create(&mut self, topics: Vec<CreatableTopic>) -> Result<()> {
+        let names: Vec<TopicName> = topics.iter().map(|topic| topic.name.clone()).collect();
+        let names: Vec<&str> = names.iter().map(|name| &***name).collect();
+        let wanted: usize = topics.iter().map(|topic| topic.num_partitions as usize).sum();
+        let request = CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(120_000);
         for topic in self.call(&request, CREATE_TOPICS)?.topics {
-            ensure!(topic.error_code == 0, "creating a topic failed with error {}", topic.error_code);
+            let name = topic.name.as_str();
+            ensure!(topic.error_code == 0, "creating {name} failed with error {}", topic.error_code);
         }
-        let names: Vec<&str> = topics.iter().map(|topic| topic.0.as_str()).collect();
-        let wanted: usize = topics.iter().map(|topic| topic.1 as usize).sum();
         super::process::wait_for("leaders", Duration::from_secs(120), || {
             Ok((led_partitions(&self.metadata(&names)?) == wanted).then_some(()))
         })
+    }
+
+    /// Sets one config of a topic.
+    pub fn configure(&mut self, topic: &str, key: &str, value: &str) -> Result<()> {
+        let config = AlterableConfig::default().with_name(text(key)).with_value(Some(text(value)));
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(TOPIC_RESOURCE)
+            .with_resource_name(text(topic))
+            .with_configs(vec![config]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        for answer in self.call(&request, 0)?.responses {
+            ensure!(answer.error_code == 0, "altering {topic} failed with error {}", answer.error_code);
+        }
+        Ok(())
     }
 
     pub fn delete_topic(&mut self, topic: &str) -> Result<()> {
@@ -120,6 +153,10 @@ impl Wire {
 pub fn led_partitions(metadata: &MetadataResponse) -> usize {
     let partitions = metadata.topics.iter().flat_map(|topic| &topic.partitions);
     partitions.filter(|partition| partition.error_code == 0 && partition.leader_id.0 >= 0).count()
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
 }
 
 pub fn name(topic: &str) -> TopicName {

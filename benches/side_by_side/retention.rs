@@ -1,0 +1,89 @@
+//! Old segments are removed while the end-to-end load is appended behind them, to the same partition.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use super::brokers::Broker;
+use super::latency::{self, Latencies};
+use super::process::{Process, wait_for};
+
+/// What is removed, about.
+const TOTAL: usize = 2 << 30;
+const SEGMENT: &str = "104857600";
+/// They are gone within that time: the brokers look every second, and remove what they found a second later.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What was measured, all rounds together.
+pub struct Figures {
+    /// End to end while segments were removed.
+    pub beside: Latencies,
+    /// And before.
+    pub alone: Latencies,
+    /// And while a process that has nothing to do with the broker removes as many files of that size: the machine's limit.
+    pub bare: Latencies,
+}
+
+/// Measures a broker that is not started yet.
+pub fn run(mut broker: Broker, dir: &Path, rounds: usize) -> Result<Figures> {
+    broker.set("log.retention.check.interval.ms", "1000")?;
+    broker.start()?;
+    let mut figures = Figures {
+        beside: latency::new_latencies()?,
+        alone: latency::new_latencies()?,
+        bare: latency::new_latencies()?,
+    };
+    // The first round warms up, files and compilers.
+    for round in 0..=rounds {
+        let topic = format!("old-{round}");
+        broker.wire()?.create_configured(&topic, &[("segment.bytes", SEGMENT)])?;
+        latency::fill(&broker, &topic, TOTAL)?;
+        let copies = dir.join(format!("copies-{round}"));
+        copy(&broker, &topic, &copies)?;
+        let alone = latency::alone(&broker, &topic, Duration::from_secs(2), Duration::from_secs(5))?;
+        let (bare, ()) = latency::beside(&broker, &topic, || remove_bare(&copies))?;
+        let (beside, took) = latency::beside(&broker, &topic, || remove(&broker, &topic))?;
+        eprintln!("  {:?}: gone after {:.1} s, longest {:.1} ms", broker.kind, took, beside.max() as f64 / 1000.0);
+        broker.wire()?.delete_topic(&topic)?;
+        if round > 0 {
+            figures.beside.add(beside)?;
+            figures.alone.add(alone)?;
+            figures.bare.add(bare)?;
+        }
+    }
+    broker.stop()?;
+    Ok(figures)
+}
+
+/// Brings the segments to the disk, and as many files like them to `copies`.
+fn copy(broker: &Broker, topic: &str, copies: &Path) -> Result<()> {
+    fs::create_dir_all(copies)?;
+    for file in broker.log_files(topic)? {
+        File::open(&file)?.sync_all()?;
+        let copy = copies.join(file.file_name().unwrap_or_default());
+        fs::copy(&file, &copy)?;
+        File::open(&copy)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Has the broker remove all segments but the last; returns how many seconds that took.
+fn remove(broker: &Broker, topic: &str) -> Result<f64> {
+    let begun = Instant::now();
+    broker.wire()?.configure(topic, "retention.bytes", SEGMENT)?;
+    let most = 2 * SEGMENT.parse::<u64>()? + (16 << 20);
+    wait_for("old segments to go", PATIENCE, || Ok((broker.log_size(topic)? <= most).then_some(())))?;
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+/// Removes the copies, as nice as Barnabas's thread that removes files.
+fn remove_bare(copies: &Path) -> Result<()> {
+    let mut command = Command::new("nice");
+    let mut removing = Process::start("rm", command.args(["-n", "5", "rm", "-r"]).arg(copies))?;
+    let status = removing.child().wait()?;
+    ensure!(status.success(), "rm ended with {status}");
+    Ok(())
+}
