@@ -29,17 +29,19 @@ const BUSY_LOOP: &str = "ulimit -t 10; while :; do :; done";
 /// A compaction takes no longer than that.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// What was measured; the seconds and the memory are those of the median round.
+/// What was measured: medians of the rounds. These machines stand still for some milliseconds now and then, which all rounds
+/// together would show as a worse p99.
+#[derive(Debug)]
 pub struct Figures {
     pub seconds: f64,
     pub cpu_seconds: f64,
     pub rss_mib: f64,
-    /// End to end while compaction ran.
-    pub beside: Latencies,
+    /// The end-to-end load's p99 while compaction ran, in ms.
+    pub beside: f64,
     /// And before.
-    pub alone: Latencies,
+    pub alone: f64,
     /// And while a process that has nothing to do with the broker computes, as nice as Barnabas's cleaner: the machine's limit.
-    pub busy: Latencies,
+    pub busy: f64,
 }
 
 /// Measures a broker that is not started yet.
@@ -47,9 +49,7 @@ pub fn run(mut broker: Broker, rounds: usize) -> Result<Figures> {
     broker.set("log.cleaner.backoff.ms", "100")?;
     broker.start()?;
     broker.wire()?.create_topics(&[("tail".to_owned(), 1)])?;
-    let [mut alone, mut busy, mut beside] =
-        [latency::new_latencies()?, latency::new_latencies()?, latency::new_latencies()?];
-    let mut runs = Vec::new();
+    let mut measured: [Vec<f64>; 6] = Default::default();
     // The first round warms up, files and compilers.
     for round in 0..=rounds {
         let topic = format!("table-{round}");
@@ -59,18 +59,18 @@ pub fn run(mut broker: Broker, rounds: usize) -> Result<Figures> {
         let quiet = latency::alone(&broker, "tail", Duration::from_secs(2), Duration::from_secs(5))?;
         let computing = beside_busy_loop(&broker)?;
         let (loaded, run) = latency::beside(&broker, "tail", || compact(&broker, &topic, last))?;
-        eprintln!("  {:?}: {run:.2?} (s, CPU-s, MiB)", broker.kind);
+        let [seconds, cpu_seconds, rss_mib] = run;
+        let [beside, alone, busy] = [loaded, quiet, computing].map(|all| super::millis(&all)[1]);
+        let values = [seconds, cpu_seconds, rss_mib, beside, alone, busy];
+        eprintln!("  {:?}: {values:.2?} (s, CPU-s, MiB, p99 beside, alone, beside a busy loop, ms)", broker.kind);
         broker.wire()?.delete_topic(&topic)?;
         if round > 0 {
-            runs.push(run);
-            alone.add(quiet)?;
-            busy.add(computing)?;
-            beside.add(loaded)?;
+            measured.iter_mut().zip(values).for_each(|(into, value)| into.push(value));
         }
     }
     broker.stop()?;
-    runs.sort_by(|one, other| one[0].total_cmp(&other[0]));
-    let [seconds, cpu_seconds, rss_mib] = *runs.get(runs.len() / 2).context("no round was measured")?;
+    let [seconds, cpu_seconds, rss_mib, beside, alone, busy] =
+        measured.map(|values| super::median(values).unwrap_or_default());
     Ok(Figures { seconds, cpu_seconds, rss_mib, beside, alone, busy })
 }
 

@@ -378,9 +378,9 @@ fn compactions(bench: &Bench) -> Result<Vec<Row>> {
         let column = usize::from(kind == Kind::Barnabas);
         let compaction::Figures { seconds, cpu_seconds, rss_mib, beside, alone, busy } = measured;
         if kind == Kind::Barnabas {
-            busy_p99 = Some(millis(&busy)[1]);
+            busy_p99 = Some(busy);
         }
-        let lines = [vec![seconds], vec![cpu_seconds], vec![rss_mib], vec![millis(&beside)[1], millis(&alone)[1]]];
+        let lines = [vec![seconds], vec![cpu_seconds], vec![rss_mib], vec![beside, alone]];
         for (into, values) in figures.iter_mut().zip(lines) {
             into[column] = values;
         }
@@ -414,9 +414,7 @@ fn retentions(bench: &Bench) -> Result<Vec<Row>> {
     let mut limit = None;
     for &kind in &bench.kinds {
         let measured = retention::run(bench.stopped(kind)?, &bench.dir, bench.rounds)?;
-        let [beside, alone, bare] =
-            [measured.beside, measured.alone, measured.bare].map(|all| [millis(&all)[1], all.max() as f64 / 1000.0]);
-        eprintln!("  {kind:?}: p99 / longest {beside:.2?}, alone {alone:.2?}, beside rm {bare:.2?} ms");
+        let retention::Figures { beside, alone, bare } = measured;
         if kind == Kind::Barnabas {
             limit = Some(bare[0]);
         }

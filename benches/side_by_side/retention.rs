@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::brokers::Broker;
-use super::latency::{self, Latencies};
+use super::latency;
 use super::process::{Process, wait_for};
 
 /// What is removed, about.
@@ -17,25 +17,22 @@ const SEGMENT: &str = "104857600";
 /// They are gone within that time: the brokers look every second, and remove what they found a second later.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What was measured, all rounds together.
+/// The end-to-end load's p99 and its longest, in ms: medians of the rounds.
+#[derive(Debug)]
 pub struct Figures {
-    /// End to end while segments were removed.
-    pub beside: Latencies,
+    /// While segments were removed.
+    pub beside: [f64; 2],
     /// And before.
-    pub alone: Latencies,
+    pub alone: [f64; 2],
     /// And while a process that has nothing to do with the broker removes as many files of that size: the machine's limit.
-    pub bare: Latencies,
+    pub bare: [f64; 2],
 }
 
 /// Measures a broker that is not started yet.
 pub fn run(mut broker: Broker, dir: &Path, rounds: usize) -> Result<Figures> {
     broker.set("log.retention.check.interval.ms", "1000")?;
     broker.start()?;
-    let mut figures = Figures {
-        beside: latency::new_latencies()?,
-        alone: latency::new_latencies()?,
-        bare: latency::new_latencies()?,
-    };
+    let mut measured: [[Vec<f64>; 2]; 3] = Default::default();
     // The first round warms up, files and compilers.
     for round in 0..=rounds {
         let topic = format!("old-{round}");
@@ -46,16 +43,17 @@ pub fn run(mut broker: Broker, dir: &Path, rounds: usize) -> Result<Figures> {
         let alone = latency::alone(&broker, &topic, Duration::from_secs(2), Duration::from_secs(5))?;
         let (bare, ()) = latency::beside(&broker, &topic, || remove_bare(&copies))?;
         let (beside, took) = latency::beside(&broker, &topic, || remove(&broker, &topic))?;
-        eprintln!("  {:?}: gone after {:.1} s, longest {:.1} ms", broker.kind, took, beside.max() as f64 / 1000.0);
+        let values = [beside, alone, bare].map(|all| [super::millis(&all)[1], all.max() as f64 / 1000.0]);
+        eprintln!("  {:?}: {values:.2?} (p99 / longest beside, alone, beside rm, ms), {took:.1} s", broker.kind);
         broker.wire()?.delete_topic(&topic)?;
         if round > 0 {
-            figures.beside.add(beside)?;
-            figures.alone.add(alone)?;
-            figures.bare.add(bare)?;
+            let values = values.into_iter().flatten();
+            measured.iter_mut().flatten().zip(values).for_each(|(into, value)| into.push(value));
         }
     }
     broker.stop()?;
-    Ok(figures)
+    let [beside, alone, bare] = measured.map(|figures| figures.map(|values| super::median(values).unwrap_or_default()));
+    Ok(Figures { beside, alone, bare })
 }
 
 /// Brings the segments to the disk, and as many files like them to `copies`.
