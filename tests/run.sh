@@ -197,7 +197,7 @@ run_tests() {
   fi
   say "$name: $ok passed, $bad FAILED ($((SECONDS - start)) s), see $logs/$name.log"
   [ "$status" != 124 ] || echo "    cut off after $minutes minutes"
-  while read -r one; do failures+=("$name: $one"); done < <(sed -n '/^failures:$/,/^test result/s/^    \(.*\)/\1/p' "$logs/$name.log" | sort -u)
+  while read -r one; do failures+=("$name: $one"); done < <(sed -n '/^failures:$/,/^test result/s/^    \([a-z0-9_:]*\)$/\1/p' "$logs/$name.log" | sort -u)
   grep -E -A12 "^(error|thread .* panicked)" "$logs/$name.log" | head -120 || true
 }
 

@@ -373,7 +373,8 @@ impl Segment {
         result
     }
 
-    fn sync_files(&self) -> io::Result<()> {
+    /// Brings everything to the disk, whether or not it was written to since.
+    pub(crate) fn sync_files(&self) -> io::Result<()> {
         if self.deleted.load(Ordering::Acquire) {
             return Ok(());
         }

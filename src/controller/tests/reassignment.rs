@@ -66,6 +66,25 @@ async fn a_reassignment_that_is_cancelled_leaves_the_origin() {
     assert_eq!(outcomes[&TopicPartition::new("none", 0)].code, ErrorCode::UnknownTopicOrPartition);
 }
 
+/// The origin has nobody in sync: without the replica that was added, nobody could lead.
+#[tokio::test]
+async fn the_last_in_sync_is_not_given_up() {
+    let (cluster, [one, two, _three]) = Cluster::of_three().await;
+    cluster.create_led("t", 1, &[2, 1]).await;
+    assert_eq!(reassign(&one, Some(&[3, 1])).await, ErrorCode::None);
+    assert_eq!(cluster.propose(&one, &two, "t", &[2, 3]).await, 0);
+    two.zk.close().await;
+    eventually("3 leads", async || cluster.leader("t", 0).await == Some(3)).await;
+    assert_eq!(cluster.isr("t", 0).await, vec![3]);
+    let before = assignment(&cluster).await;
+    for target in [None, Some(&[2, 1][..])] {
+        assert_eq!(reassign(&one, target).await, ErrorCode::InvalidReplicaAssignment, "{target:?}");
+    }
+    assert_eq!(assignment(&cluster).await, before);
+    assert_eq!(reassign(&one, Some(&[3])).await, ErrorCode::None);
+    eventually("done", async || assignment(&cluster).await == (ids(&[3]), vec![], vec![])).await;
+}
+
 #[tokio::test]
 async fn another_controller_goes_on() {
     let (cluster, [one, two, _three]) = Cluster::of_three().await;

@@ -1,13 +1,16 @@
 //! One file of a partition's folder damaged at random: the log opens all the same, can be appended to, and opens again where
 //! it ended. The fuzz target `index_recovery` does the same for longer. And damage where a recovery must not look.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
+use std::rc::Rc;
 
 use proptest::prelude::*;
 
 use super::tests::{Spec, append, batch, bytes_of, params};
 use super::*;
+use crate::log::faults;
 use crate::log::recovery::{self, Progress};
 use crate::protocol::batch::entry_is_valid;
 
@@ -70,6 +73,35 @@ fn flushed_segments_are_not_read() {
         let log = recovery::load(&found, &progress).unwrap();
         assert_eq!((log.log_end_offset(), log.segment_count()), (Offset(end), segments), "damaged: {damaged}");
         assert_eq!(progress.bytes(), size, "one segment of three, all of a size, is checked");
+    }
+}
+
+/// No flush comes back to a segment that was flushed: what is rebuilt of it has to be on the disk at once.
+#[test]
+fn what_is_rebuilt_of_a_flushed_segment_is_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let orderly = params(dir.path(), LogConfig::default());
+    let log = PartitionLog::open(&orderly).unwrap();
+    append(&log, &Spec { producer: Some((5, 0, 0)), transactional: true, ..Spec::default() });
+    append(&log, &Spec { producer: Some((5, 0, -1)), marker: Some(false), ..Spec::default() });
+    log.roll(1).unwrap();
+    append(&log, &Spec::default());
+    log.close().unwrap();
+    let folder = dir.path().join("t-0");
+    for damaged in ["index", "txnindex"] {
+        fs::write(folder.join(format!("{:020}.{damaged}", 0)), "damaged").unwrap();
+        let synced = Rc::new(RefCell::new(Vec::new()));
+        let told = Rc::clone(&synced);
+        faults::watch(Some(Box::new(move |path| told.borrow_mut().extend(path.map(Path::to_owned)))));
+        let log = PartitionLog::open(&orderly).unwrap();
+        faults::watch(None);
+        for path in [folder.join(format!("{:020}.{damaged}", 0)), folder.clone()] {
+            assert!(synced.borrow().contains(&path), "{damaged}: {path:?} is not in {synced:?}");
+        }
+        log.update_high_watermark(Offset(3));
+        let read = log.read(Offset(0), usize::MAX, true, ReadUpTo::LastStableOffset).unwrap();
+        assert_eq!(read.aborted.unwrap().len(), 1);
+        log.close().unwrap();
     }
 }
 

@@ -8,6 +8,7 @@ use super::Loading;
 use super::folder::{Folder, Found};
 use super::producers::Rebuild;
 use crate::base::ids::Offset;
+use crate::log::checkpoint::sync_dir;
 use crate::log::disk::Disk;
 use crate::log::error::{IoContext, LogError};
 use crate::log::files;
@@ -57,7 +58,8 @@ impl Loading<'_> {
         Some(behind.saturating_sub(1))
     }
 
-    /// Rebuilds the indexes of a segment that was flushed; returns whether the log had to be cut there.
+    /// Rebuilds the indexes of a segment that was flushed, and brings them to the disk, as no flush will come back to them;
+    /// returns whether the log had to be cut there.
     pub(super) fn recover_damaged(&mut self, at: usize) -> Result<bool, LogError> {
         let base = self.segments[at].base_offset();
         let mut producers = Rebuild::begin(self.params, &mut self.writer, base);
@@ -66,6 +68,9 @@ impl Loading<'_> {
         if cut && at + 1 < self.segments.len() {
             self.remove_behind(at + 1)?;
         }
+        let segment = &self.segments[at];
+        segment.sync_files().during("flush", &segment.path(files::LOG))?;
+        sync_dir(&self.params.dir)?;
         Ok(cut)
     }
 

@@ -280,6 +280,11 @@ impl Member {
                 Ok(wakes) => wakes,
                 Err(next) => return next,
             };
+            if self.members.is_calm() && self.members.newest(self.slot) != self.name {
+                // The group may have been without a coordinator for so long that it was never missed.
+                self.leave().await;
+                return Next::End;
+            }
             if self.coordinator().await.is_none() {
                 continue;
             }
