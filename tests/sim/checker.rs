@@ -444,9 +444,9 @@ impl Checker {
         self.check_acknowledged(tp, leader)?;
         self.check_has_committed(tp, leader, Offset(i64::MAX), "leads without")?;
         self.follow_transactions(tp, leader, lead.high_watermark)?;
-        if *tp.topic == *GROUP_METADATA_TOPIC {
-            let files = &self.replicas[&(leader, tp.clone())].files;
-            self.group_log.follow(tp, files, lead.high_watermark, &self.ledger.lock().groups)?;
+        if let Some(history) = self.compacted.get(tp).filter(|_| *tp.topic == *GROUP_METADATA_TOPIC) {
+            let items = history.committed(self.group_log.next(), lead.high_watermark);
+            self.group_log.follow(tp, items, &self.ledger.lock().groups)?;
         }
         let members: Vec<Node> = self.truths[tp].state.isr.iter().map(|id| id.get()).collect();
         for member in members.into_iter().filter(|member| *member != leader) {

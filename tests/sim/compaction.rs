@@ -54,8 +54,8 @@ pub struct Item {
     pub offset: Offset,
     epoch: LeaderEpoch,
     timestamp: i64,
-    key: Vec<u8>,
-    value: Option<Vec<u8>>,
+    pub key: Vec<u8>,
+    pub value: Option<Vec<u8>>,
     pub transaction: InTransaction,
 }
 
@@ -204,10 +204,15 @@ impl History {
     }
 
     /// What was committed from an offset on, below another.
-    pub fn steps(&self, from: Offset, below: Offset) -> impl Iterator<Item = Step> {
+    pub fn committed(&self, from: Offset, below: Offset) -> impl Iterator<Item = &Item> {
         let items = if from < below { Some(self.committed.range(from..below)) } else { None };
+        items.into_iter().flatten().map(|(_, item)| item)
+    }
+
+    /// The same as steps of transactions.
+    pub fn steps(&self, from: Offset, below: Offset) -> impl Iterator<Item = Step> {
         let step = |item: &Item| Step { base: item.offset, next: item.offset.next(), transaction: item.transaction };
-        items.into_iter().flatten().map(move |(_, item)| step(item))
+        self.committed(from, below).map(step)
     }
 
     /// What lies at and above an offset may be gone, and with it what counted because of it.

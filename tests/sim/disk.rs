@@ -98,23 +98,6 @@ impl LogFiles {
         })
     }
 
-    /// The batches from that offset on as they are in the files, with their headers.
-    pub fn bytes_from(&self, offset: Offset) -> Vec<(BatchHeader, Vec<u8>)> {
-        let mut found = Vec::new();
-        for (path, segment) in &self.segments {
-            let first = segment.batches.partition_point(|batch| batch.next <= offset);
-            let batches = &segment.batches[first..];
-            let bytes = if batches.is_empty() { Vec::new() } else { fs::read(path).unwrap_or_default() };
-            for batch in batches {
-                let rest = bytes.get(batch.position..).unwrap_or_default();
-                let Ok(Some((len, _))) = batch::peek(rest) else { continue };
-                let Some(bytes) = rest.get(..len) else { continue };
-                found.extend(BatchHeader::read(bytes).map(|header| (header, bytes.to_vec())));
-            }
-        }
-        found
-    }
-
     /// The batch that begins at that offset.
     pub fn batch_at(&self, base: Offset) -> Option<&Batch> {
         let segments = self.segments.values().rev();

@@ -2,12 +2,11 @@
 
 use barnabas::base::ids::{Offset, TopicPartition};
 use barnabas::coordinator::group::records::{GroupValue, Key, decode_group_value, decode_offset_value};
-use barnabas::protocol::batch::{BatchHeader, HEADER_LEN};
-use barnabas::protocol::records::{Record, records};
 
 use super::GROUP;
 use super::ledger::{Acked, Shares, Synced, Told};
-use crate::disk::LogFiles;
+use crate::compaction::Item;
+use crate::disk::InTransaction;
 
 /// A generation, as a record of the group has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,56 +33,44 @@ pub struct GroupLog {
 }
 
 impl GroupLog {
-    /// Goes on over the log of a leader, up to its high watermark.
-    pub fn follow(
+    /// Where it goes on.
+    pub fn next(&self) -> Offset {
+        self.next
+    }
+
+    /// Goes on over what is committed.
+    pub fn follow<'a>(
         &mut self,
         tp: &TopicPartition,
-        files: &LogFiles,
-        high_watermark: Offset,
+        items: impl Iterator<Item = &'a Item>,
         told: &Told,
     ) -> Result<(), String> {
         if told.is_nothing() {
             return Ok(());
         }
-        for (header, batch) in files.bytes_from(self.next) {
-            if header.next_offset() > high_watermark {
-                break;
-            }
-            if header.is_transactional() || header.is_control() {
-                continue;
-            }
-            let mut is_ours = false;
-            for record in records(&batch[HEADER_LEN..], header.record_count).filter_map(Result::ok) {
-                is_ours |= self.take(tp, &header, &record, told)?;
-            }
-            if is_ours {
-                self.next = header.next_offset();
+        for item in items.filter(|item| item.transaction == InTransaction::No) {
+            if self.take(tp, item, told)? {
+                self.next = item.offset.next();
             }
         }
         self.check_commits(tp, told)
     }
 
     /// Takes in a record; whether it is one of the group.
-    fn take(
-        &mut self,
-        tp: &TopicPartition,
-        header: &BatchHeader,
-        record: &Record<'_>,
-        told: &Told,
-    ) -> Result<bool, String> {
-        let at = header.base_offset;
+    fn take(&mut self, tp: &TopicPartition, item: &Item, told: &Told) -> Result<bool, String> {
+        let at = item.offset;
+        let value = item.value.as_deref();
         let unreadable = |why: &dyn std::fmt::Display| format!("{tp}: the record at {at} cannot be read: {why}");
-        match Key::decode(record.key.unwrap_or_default()).map_err(|e| unreadable(&e))? {
+        match Key::decode(&item.key).map_err(|e| unreadable(&e))? {
             Key::Offset { group, partition, .. } if group == GROUP => {
-                let value =
-                    record.value.ok_or_else(|| format!("{tp}: the offset of {partition} is deleted at {at}"))?;
+                let value = value.ok_or_else(|| format!("{tp}: the offset of {partition} is deleted at {at}"))?;
                 let committed = decode_offset_value(value).map_err(|e| unreadable(&e))?;
                 let number = committed.metadata.parse().map_err(|e| unreadable(&e))?;
                 self.commits.push(Commit { number, partition, offset: committed.offset });
                 Ok(true)
             }
             Key::Group { group } if group == GROUP => {
-                let value = record.value.ok_or_else(|| format!("{tp}: the group is deleted at {at}"))?;
+                let value = value.ok_or_else(|| format!("{tp}: the group is deleted at {at}"))?;
                 self.take_generation(tp, at, &decode_group_value(value).map_err(|e| unreadable(&e))?, told)?;
                 Ok(true)
             }
