@@ -154,7 +154,12 @@ fn await_replicas<C: Loads>(coordinator: &C, loaded: Loaded<C::Replay>, end: Off
         Acked::Now(result) => replicated(coordinator, loaded, end, result),
         Acked::Later(acked) => {
             let Some(me) = coordinator.myself() else { return };
-            coordinator.partitions().runtime.spawn(async move { replicated(&*me, loaded, end, acked.await) });
+            let runtime = coordinator.partitions().runtime.clone();
+            coordinator.partitions().runtime.spawn(async move {
+                let result = acked.await;
+                // What was read may be much.
+                blocking::spawn(&runtime, move || replicated(&*me, loaded, end, result));
+            });
         }
     }
 }
@@ -163,7 +168,8 @@ fn replicated<C: Loads>(coordinator: &C, loaded: Loaded<C::Replay>, end: Offset,
     let home = &loaded.home;
     match result {
         Ok(()) => coordinator.serve(loaded),
-        Err(ErrorCode::RequestTimedOut) if coordinator.partitions().slots.is_loading(home.tp.partition, home.epoch) => {
+        Err(_) if !coordinator.partitions().slots.is_loading(home.tp.partition, home.epoch) => {}
+        Err(ErrorCode::RequestTimedOut) => {
             info!(partition = %home.tp, epoch = %home.epoch, %end, "{} are read; waiting until every in-sync replica has them", C::WHAT);
             await_replicas(coordinator, loaded, end);
         }

@@ -1,10 +1,10 @@
 //! The shell around groups: which offsets partitions this broker coordinates, the groups in them, the requests that wait,
 //! the appends on their way, and the deadlines.
 //!
-//! A partition is loading or owned, at a leader epoch ([`crate::coordinator::slots`]); appends carry that epoch, so a coordinator that was
-//! replaced writes nothing. Each group has a lock of its own, held while it decides and while its record goes into the
-//! local log (so that records stand in the order of the decisions), never across an await. Order of locks: slots, then
-//! nothing; a group, then the map it is in.
+//! A partition is loading or owned, at a leader epoch ([`crate::coordinator::slots`]); appends carry that epoch, so a
+//! coordinator that was replaced writes nothing. Each group has a lock of its own, held while it decides and while its record
+//! goes into the local log (so that records stand in the order of the decisions), never across an await. Order of locks:
+//! slots, then what is about to be served and nobody has seen; a group, then the map it is in.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Weak};

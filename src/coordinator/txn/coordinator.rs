@@ -1,10 +1,10 @@
 //! The shell around transactional ids: which partitions of `__transaction_state` this broker coordinates, the ids in them,
 //! and the changes on their way into the log.
 //!
-//! A partition is loading or owned, at a leader epoch ([`crate::coordinator::slots`]); appends carry that epoch, so a coordinator that was replaced
-//! writes nothing, and markers carry it as the coordinator epoch. Each id has a lock of its own, held while it decides and
-//! while its record goes into the local log, never across an await. Order of locks: a transactional id, then the markers;
-//! the slots and the map of ids are held for a look only.
+//! A partition is loading or owned, at a leader epoch ([`crate::coordinator::slots`]); appends carry that epoch, so a
+//! coordinator that was replaced writes nothing, and markers carry it as the coordinator epoch. Each id has a lock of its
+//! own, held while it decides and while its record goes into the local log, never across an await. Order of locks: a
+//! transactional id, then the markers; the slots and the map of ids are held for a look only.
 //!
 //! A request that was begun is carried through whether or not its connection lives: the acknowledgement is awaited by a
 //! task of the runtime, and the answer is handed over to whoever still waits.
