@@ -5,11 +5,12 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result, ensure};
+
 use super::brokers::Broker;
 use super::latency::{self, Latencies};
 use super::process::Process;
 use super::wire;
-use anyhow::{Context, Result, ensure};
 
 /// What is written, about.
 const TOTAL: usize = 1 << 30;

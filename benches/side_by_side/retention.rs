@@ -13,7 +13,7 @@ use super::process::{Process, wait_for};
 
 /// What is removed, about.
 const TOTAL: usize = 2 << 30;
-const SEGMENT: &str = "104857600";
+const SEGMENT: u64 = 100 << 20;
 /// They are gone within that time: the brokers look every second, and remove what they found a second later.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -36,7 +36,7 @@ pub fn run(mut broker: Broker, dir: &Path, rounds: usize) -> Result<Figures> {
     // The first round warms up, files and compilers.
     for round in 0..=rounds {
         let topic = format!("old-{round}");
-        broker.wire()?.create_configured(&topic, &[("segment.bytes", SEGMENT)])?;
+        broker.wire()?.create_configured(&topic, &[("segment.bytes", &SEGMENT.to_string())])?;
         latency::fill(&broker, &topic, TOTAL)?;
         let copies = dir.join(format!("copies-{round}"));
         copy(&broker, &topic, &copies)?;
@@ -71,8 +71,8 @@ fn copy(broker: &Broker, topic: &str, copies: &Path) -> Result<()> {
 /// Has the broker remove all segments but the last; returns how many seconds that took.
 fn remove(broker: &Broker, topic: &str) -> Result<f64> {
     let begun = Instant::now();
-    broker.wire()?.configure(topic, "retention.bytes", SEGMENT)?;
-    let most = 2 * SEGMENT.parse::<u64>()? + (16 << 20);
+    broker.wire()?.configure(topic, "retention.bytes", &SEGMENT.to_string())?;
+    let most = 2 * SEGMENT + (16 << 20);
     wait_for("old segments to go", PATIENCE, || Ok((broker.log_size(topic)? <= most).then_some(())))?;
     Ok(begun.elapsed().as_secs_f64())
 }

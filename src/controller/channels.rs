@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::event::{Event, EventQueue};
-use super::lane::Pending;
+use super::lane::{Pending, merge_stop_replica};
 use crate::base::ids::{BrokerEpoch, BrokerId};
 use crate::zk::znodes::broker_ids::LiveBroker;
 
@@ -119,18 +119,20 @@ struct Lane {
 }
 
 /// All brokers' queues. A queue holds what was decided since the broker last answered, merged, and goes with the broker's
-/// registration.
+/// registration; what is left are the replicas that the broker was to stop.
 pub(super) struct Channels {
     pub(super) channel: Arc<dyn BrokerChannel>,
     events: Arc<EventQueue>,
     lanes: BTreeMap<BrokerId, Lane>,
+    /// What brokers had not answered when their queues went.
+    unstopped: BTreeMap<BrokerId, StopReplicaRequest>,
     /// The listener that brokers use among themselves.
     pub(super) inter_broker_listener: String,
 }
 
 impl Channels {
     pub(super) fn new(channel: Arc<dyn BrokerChannel>, events: Arc<EventQueue>, inter_broker_listener: String) -> Self {
-        Self { channel, events, lanes: BTreeMap::new(), inter_broker_listener }
+        Self { channel, events, lanes: BTreeMap::new(), unstopped: BTreeMap::new(), inter_broker_listener }
     }
 
     /// Opens a queue for a broker, or a new one for a new life of it, and watches over it; `suspected` tells that its
@@ -152,17 +154,32 @@ impl Channels {
         }
     }
 
-    /// Drops a broker's queue and what is in it.
+    /// Drops a broker's queue and what is in it, but for what [`Channels::take_unstopped`] answers.
     pub(super) fn remove(&mut self, broker: BrokerId) {
-        if let Some(lane) = self.lanes.remove(&broker) {
-            lane.tasks.iter().for_each(JoinHandle::abort);
+        let Some(lane) = self.lanes.remove(&broker) else { return };
+        lane.tasks.iter().for_each(JoinHandle::abort);
+        let stops = self.unstopped.remove(&broker).into_iter().chain(lane.queue.pending.lock().take_stops());
+        if let Some(stops) = stops.reduce(merge_stop_replica) {
+            self.unstopped.insert(broker, stops);
         }
     }
 
-    /// Drops all queues.
-    pub(super) fn clear(&mut self) {
+    /// Drops all queues, as [`Channels::remove`].
+    pub(super) fn close(&mut self) {
         let brokers: Vec<_> = self.lanes.keys().copied().collect();
         brokers.into_iter().for_each(|broker| self.remove(broker));
+    }
+
+    /// Drops all queues and forgets what was in them.
+    pub(super) fn clear(&mut self) {
+        self.close();
+        self.unstopped.clear();
+    }
+
+    /// The replicas that a broker was to stop and did not answer for in an earlier registration. Whoever asks is to see to
+    /// it.
+    pub(super) fn take_unstopped(&mut self, broker: BrokerId) -> Option<StopReplicaRequest> {
+        self.unstopped.remove(&broker)
     }
 
     /// The epoch that requests to a broker carry; `None` if it has no queue.

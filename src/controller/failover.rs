@@ -49,6 +49,7 @@ impl Controller {
             self.move_from_suspect(suspect, &mut batch).await?;
         }
         self.send(batch);
+        self.stop_left_over(self.ctx.brokers.keys().copied().collect());
         self.resume_reassignments(|_| true).await?;
         self.on_reassignment_node().await?;
         self.resume_deletions().await?;

@@ -93,10 +93,31 @@ impl Controller {
         self.replicas_online(&replicas, &mut batch);
         self.bring_leaderless_online(&mut batch).await?;
         self.send(batch);
+        self.stop_left_over(come.clone());
         let topics: BTreeSet<Arc<str>> = replicas.iter().map(|(tp, _)| tp.topic.clone()).collect();
         self.ctx.ineligible_for_deletion.retain(|topic| !topics.contains(topic));
         self.resume_reassignments(|assignment| assignment.target_replicas().iter().any(|id| come.contains(id))).await?;
         self.resume_deletions().await
+    }
+
+    /// Brokers that were to stop replicas, and registered anew before they were told, are told now: as one that comes is
+    /// told only of what it is assigned, it would keep what was taken from it for good, and believe to lead it. (Kafka's
+    /// does.)
+    pub(super) fn stop_left_over(&mut self, brokers: BTreeSet<BrokerId>) {
+        for broker in brokers {
+            let Some(mut stops) = self.channels.take_unstopped(broker) else { continue };
+            for topic in &mut stops.topic_states {
+                let known = self.ctx.topics.get(topic.topic_name.as_str());
+                topic.partition_states.retain(|state| {
+                    let partition = known.and_then(|known| known.partitions.get(&state.partition_index));
+                    partition.is_none_or(|partition| !partition.assignment.replicas.contains(&broker))
+                });
+            }
+            stops.topic_states.retain(|topic| !topic.partition_states.is_empty());
+            if let Some(epoch) = self.channels.epoch(broker).filter(|_| !stops.topic_states.is_empty()) {
+                self.channels.send(broker, ControlRequest::StopReplica(stops.with_broker_epoch(epoch.get())));
+            }
+        }
     }
 
     async fn on_broker_failure(&mut self, gone: &BTreeSet<BrokerId>) -> Result<(), ControllerError> {

@@ -24,6 +24,8 @@ pub(super) struct Pending {
     live_brokers: Vec<UpdateMetadataBroker>,
     /// Whether one was taken out and the next not asked for yet.
     under_way: bool,
+    /// That one, if it stops replicas.
+    stopping: Option<StopReplicaRequest>,
 }
 
 impl Pending {
@@ -40,7 +42,20 @@ impl Pending {
     pub(super) fn pop(&mut self) -> Option<ControlRequest> {
         let next = self.requests.pop_front();
         self.under_way = next.is_some();
+        self.stopping = match &next {
+            Some(ControlRequest::StopReplica(request)) => Some(request.clone()),
+            _ => None,
+        };
         next
+    }
+
+    /// Empties the queue and answers which replicas the broker was to stop, as far as it has not answered.
+    pub(super) fn take_stops(&mut self) -> Option<StopReplicaRequest> {
+        let waiting = self.requests.drain(..).filter_map(|request| match request {
+            ControlRequest::StopReplica(request) => Some(request),
+            ControlRequest::LeaderAndIsr(_) | ControlRequest::UpdateMetadata(_) => None,
+        });
+        self.stopping.take().into_iter().chain(waiting).reduce(merge_stop_replica)
     }
 
     /// Whether all that was put in was sent and answered.
@@ -104,7 +119,10 @@ impl Pending {
         let named = stop_replica_names(&new);
         for waiting in self.requests.iter_mut().rev() {
             match waiting {
-                ControlRequest::StopReplica(old) => return merge_stop_replica(old, new),
+                ControlRequest::StopReplica(old) => {
+                    *old = merge_stop_replica(std::mem::take(old), new);
+                    return;
+                }
                 ControlRequest::LeaderAndIsr(old) if !leader_and_isr_names(old).is_disjoint(&named) => break,
                 ControlRequest::LeaderAndIsr(_) | ControlRequest::UpdateMetadata(_) => {}
             }
@@ -176,9 +194,9 @@ fn merge_update_metadata(old: UpdateMetadataRequest, new: UpdateMetadataRequest)
 }
 
 /// A replica that is to be deleted stays so; the newer leader epoch counts.
-fn merge_stop_replica(old: &mut StopReplicaRequest, new: StopReplicaRequest) {
+pub(super) fn merge_stop_replica(old: StopReplicaRequest, new: StopReplicaRequest) -> StopReplicaRequest {
     let mut topics: BTreeMap<String, StopReplicaTopicState> =
-        old.topic_states.drain(..).map(|topic| (topic.topic_name.0.to_string(), topic)).collect();
+        old.topic_states.iter().map(|topic| (topic.topic_name.0.to_string(), topic.clone())).collect();
     for topic in new.topic_states {
         match topics.get_mut(topic.topic_name.0.as_str()) {
             Some(before) => {
@@ -194,7 +212,7 @@ fn merge_stop_replica(old: &mut StopReplicaRequest, new: StopReplicaRequest) {
             None => drop(topics.insert(topic.topic_name.0.to_string(), topic)),
         }
     }
-    old.topic_states = topics.into_values().collect();
+    old.with_topic_states(topics.into_values().collect())
 }
 
 #[cfg(test)]
@@ -296,6 +314,24 @@ mod tests {
         }
         let expected = ["UpdateMetadata ", "LeaderAndIsr 0:1:true 1:1:true", "UpdateMetadata 0:1 1:1"];
         assert_eq!(drain(pending), expected);
+    }
+
+    #[test]
+    fn what_was_to_be_stopped_outlives_the_queue() {
+        let mut pending = Pending::default();
+        for request in [stops(0, true), leads(1, 1, false), metadata(1, 1), leads(0, 2, true), stops(0, false)] {
+            pending.push(request);
+        }
+        pending.push(stops(2, false));
+        assert!(matches!(pending.pop(), Some(ControlRequest::StopReplica(_))), "under way");
+        let mut again = Pending::default();
+        again.push(ControlRequest::StopReplica(pending.take_stops().expect("some")));
+        assert_eq!((drain(again), drain(pending).len()), (vec!["StopReplica 0:true 2:false".to_owned()], 0));
+
+        let mut answered = Pending::default();
+        answered.push(stops(0, true));
+        while answered.pop().is_some() {}
+        assert_eq!(answered.take_stops(), None);
     }
 
     #[test]

@@ -59,6 +59,19 @@ impl Context {
     }
 }
 
+/// A replica that was added, and is alone in the ISR by now, cannot be given up by another target: nobody that is left
+/// could lead. `KafkaController` gives it up; as `PartitionReassignmentRevert` in clusters without ZooKeeper.
+fn keeping_a_leader(partition: &Partition, planned: ReplicaAssignment) -> Result<ReplicaAssignment, Outcome> {
+    let isr = partition.leadership.as_ref().map(|leadership| &leadership.leader_and_isr.isr);
+    match isr {
+        Some(isr) if !isr.iter().any(|id| planned.replicas.contains(id)) => {
+            let message = format!("Only {isr:?} are in sync, and none of them would be left.");
+            Err(Outcome::failed(ErrorCode::InvalidReplicaAssignment, message))
+        }
+        _ => Ok(planned),
+    }
+}
+
 impl Controller {
     /// AlterPartitionReassignments. The latest word counts: what the znode of a tool says of the same partitions is taken
     /// out of it.
@@ -143,7 +156,7 @@ impl Controller {
                 let message = "There is no reassignment of the partition to be cancelled.".into();
                 return refuse(ErrorCode::NoReassignmentInProgress, message);
             }
-            return self.keeps_a_leader(partition, current.reassign_to(&current.origin_replicas()));
+            return keeping_a_leader(partition, current.reassign_to(&current.origin_replicas()));
         };
         let invalid = ErrorCode::InvalidReplicaAssignment;
         if target.is_empty() {
@@ -158,21 +171,9 @@ impl Controller {
         let planned = current.reassign_to(target);
         let dead: Vec<_> = planned.adding.iter().filter(|id| alive && !self.ctx.is_trusted(**id)).collect();
         match dead.is_empty() {
-            true => self.keeps_a_leader(partition, planned),
+            true => keeping_a_leader(partition, planned),
             false => refuse(invalid, format!("The brokers {dead:?} of the list of replicas are not alive.")),
         }
-    }
-
-    /// A replica that was added, and is alone in the ISR by now, cannot be given up by another target: nobody that is left
-    /// could lead. `KafkaController` gives it up; as `PartitionReassignmentRevert` in clusters without ZooKeeper.
-    fn keeps_a_leader(&self, partition: &Partition, planned: ReplicaAssignment) -> Result<ReplicaAssignment, Outcome> {
-        let Some(leadership) = &partition.leadership else { return Ok(planned) };
-        let isr = &leadership.leader_and_isr.isr;
-        if isr.iter().any(|id| planned.replicas.contains(id)) {
-            return Ok(planned);
-        }
-        let message = format!("Only {isr:?} are in sync, and none of them would be left.");
-        Err(Outcome::failed(ErrorCode::InvalidReplicaAssignment, message))
     }
 
     /// Takes each partition as far towards its target as it goes now.

@@ -232,7 +232,7 @@ impl Controller {
     ) -> Result<(), ControllerError> {
         self.vigil = None;
         // Who watched over brokers until now is gone; what they saw last counts, and is watched from there on.
-        self.channels.clear();
+        self.channels.close();
         let suspected = self.handle.queue.take_suspicions(suspected);
         self.ctx = Context::new(elected.epoch, elected.epoch_zk_version);
         self.ctx.suspected = suspected;

@@ -164,13 +164,8 @@ impl MetadataSnapshot {
         self.controller = Some(BrokerId(request.controller_id.0)).filter(|id| id.get() >= 0);
         self.brokers = request.live_brokers.iter().map(broker).map(|b| (b.id, Arc::new(b))).collect();
         let mut removed = Vec::new();
-        for state in &request.ungrouped_partition_states {
-            self.apply_partition(&state.topic_name, TopicId::nil(), state, &mut removed);
-        }
-        for topic in &request.topic_states {
-            for state in &topic.partition_states {
-                self.apply_partition(&topic.topic_name, topic.topic_id, state, &mut removed);
-            }
+        for (topic, id, state) in partitions(request) {
+            self.apply_partition(topic, id, state, &mut removed);
         }
         removed
     }
@@ -223,6 +218,17 @@ impl MetadataSnapshot {
         }
         was_there.then(|| TopicPartition::new(key, partition))
     }
+}
+
+/// The partitions of an UpdateMetadata in any version, each with its topic's name and id.
+pub fn partitions(
+    request: &UpdateMetadataRequest,
+) -> impl Iterator<Item = (&str, TopicId, &UpdateMetadataPartitionState)> {
+    let ungrouped = request.ungrouped_partition_states.iter();
+    let grouped = request.topic_states.iter().flat_map(|topic| {
+        topic.partition_states.iter().map(|state| (topic.topic_name.as_str(), topic.topic_id, state))
+    });
+    ungrouped.map(|state| (state.topic_name.as_str(), TopicId::nil(), state)).chain(grouped)
 }
 
 fn broker(update: &UpdateMetadataBroker) -> BrokerMetadata {

@@ -12,6 +12,7 @@ use barnabas::replica::partition::Partition;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ReplicaState};
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::messages::stop_replica_request::{StopReplicaPartitionState, StopReplicaTopicState};
+use kafka_protocol::messages::update_metadata_request::{UpdateMetadataPartitionState, UpdateMetadataTopicState};
 use kafka_protocol::messages::{
     BrokerId, FetchRequest, LeaderAndIsrRequest, OffsetForLeaderEpochRequest, ProduceResponse, StopReplicaRequest,
     UpdateMetadataRequest,
@@ -237,6 +238,33 @@ async fn stopped_replicas_are_gone_and_deleted_ones_leave_no_folder() {
     assert_eq!(answer(stop(0, -2, true)).await, ErrorCode::None, "a topic's deletion goes before any epoch");
     assert_eq!(answer(stop(1, 3, true)).await, ErrorCode::None);
     assert!(manager.partitions().is_empty() && manager.log_manager().is_empty());
+}
+
+/// Nobody else would ever tell it: a controller speaks to a broker only of what it is assigned.
+#[tokio::test]
+async fn a_replica_that_metadata_of_a_newer_epoch_places_elsewhere_stops() {
+    let broker = Broker::start().await;
+    broker.topic_led_by("a", 1, ME, 3).await;
+    broker.produce("a", batch(1)).await;
+    let manager = &broker.context.replica_manager;
+    let leads_after = async |epoch: i32, replicas: &[i32]| {
+        let state = UpdateMetadataPartitionState::default()
+            .with_leader(2.into())
+            .with_leader_epoch(epoch)
+            .with_replicas(replicas.iter().map(|id| BrokerId(*id)).collect());
+        let topic =
+            UpdateMetadataTopicState::default().with_topic_name(topic_name("a")).with_partition_states(vec![state]);
+        let request = UpdateMetadataRequest::default().with_controller_epoch(1).with_topic_states(vec![topic]);
+        assert_eq!(broker.call(8, &request).await.error_code, 0);
+        manager.partition("a", 0).expect("known").is_leader()
+    };
+    assert!(leads_after(3, &[2, 3]).await, "what is older than its own leadership says nothing");
+    assert!(leads_after(4, &[2, ME]).await, "LeaderAndIsr is to tell it");
+    assert!(!leads_after(4, &[2, 3]).await);
+    assert_eq!(error(broker.produce("a", batch(1)).await), ErrorCode::NotLeaderOrFollower);
+    assert!(!manager.log_manager().is_empty(), "only StopReplica deletes");
+    broker.topic_led_by("a", 1, ME, 5).await;
+    assert_eq!(error(broker.produce("a", batch(1)).await), ErrorCode::None);
 }
 
 #[tokio::test]

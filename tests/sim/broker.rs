@@ -42,7 +42,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::channels::{LISTENER, SimChannel, SimCoordinators, SimIsrChanges, SimLeaders, SimMarkers, SimUpward};
-use crate::compaction::Configs;
+use crate::compaction::{CLEANINGS, Configs, DEDUPE_BYTES};
 use crate::kernel::{Node, Sim};
 use crate::network::{Accepted, Connection};
 use crate::old::{self, Heard};
@@ -50,9 +50,6 @@ use crate::zookeeper::SESSION_TIMEOUT;
 
 /// How often flushes are looked for and checkpoints written, in ms.
 const CHORES: u64 = 250;
-/// Cleanings at a time at most, each with room for so much of keys: sometimes too little for all of them.
-const CLEANINGS: usize = 16;
-const DEDUPE_BYTES: u64 = 1024;
 const CONTROLLED_SHUTDOWN: i16 = 3;
 
 /// What the checker sees of a running broker.

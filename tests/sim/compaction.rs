@@ -32,6 +32,10 @@ const OVERRIDES: &[(&str, &str)] = &[
     ("delete.retention.ms", "300"),
 ];
 
+/// Cleanings at a time at most, each with room for so much of keys: sometimes too little for all of them.
+pub const CLEANINGS: usize = 16;
+pub const DEDUPE_BYTES: u64 = 1024;
+
 /// Whether a topic is compacted.
 pub fn is_compacted(topic: &str) -> bool {
     topic == GROUP_METADATA_TOPIC || topic == TRANSACTION_STATE_TOPIC

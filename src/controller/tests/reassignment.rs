@@ -85,6 +85,30 @@ async fn the_last_in_sync_is_not_given_up() {
     eventually("done", async || assignment(&cluster).await == (ids(&[3]), vec![], vec![])).await;
 }
 
+/// A broker that does not answer cannot be told to stop what is taken from it. It is told once it has registered anew, but
+/// not of what is its own again.
+#[tokio::test]
+async fn who_registers_anew_stops_what_was_taken_meanwhile() {
+    let (cluster, [one, _two, three]) = Cluster::of_three().await;
+    cluster.create_led("t", 2, &[2, 3]).await;
+    cluster.brokers.set_dead(3, true);
+    let both = BTreeMap::from([0, 1].map(|partition| (tp(partition), Some(ids(&[2])))));
+    assert!(one.handle.alter_reassignments(both).await.unwrap().values().all(|o| o.code == ErrorCode::None));
+    let on = async |partition: i32| cluster.node("t").await.partitions[&partition].replicas.clone();
+    eventually("both are on 2 alone", async || on(0).await == ids(&[2]) && on(1).await == ids(&[2])).await;
+    let back = admin::encode_reassignment(&[(tp(1), ids(&[2, 3]))]);
+    cluster.admin.create(admin::REASSIGN_PATH, &back, CreateMode::Persistent).await.unwrap();
+    eventually("one goes back", async || on(1).await == ids(&[2, 3])).await;
+
+    let before = cluster.brokers.told(2).len();
+    cluster.model.expire(three.zk.session_id().unwrap());
+    eventually("it was seen to register anew", async || cluster.brokers.told(2).len() > before).await;
+    assert!(cluster.brokers.stopped(3, "t").is_empty());
+    cluster.brokers.set_dead(3, false);
+    eventually("3 is told", async || cluster.brokers.stopped(3, "t") == BTreeMap::from([(0, true)])).await;
+    eventually("3 is told what is its own", async || cluster.brokers.leaders(3, "t").contains_key(&1)).await;
+}
+
 #[tokio::test]
 async fn another_controller_goes_on() {
     let (cluster, [one, two, _three]) = Cluster::of_three().await;

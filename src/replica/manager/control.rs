@@ -18,6 +18,7 @@ use crate::base::error::ErrorCode;
 use crate::base::ids::{BrokerEpoch, ControllerEpoch, LeaderEpoch, TopicId, TopicPartition};
 use crate::replica::fetcher::Follow;
 use crate::replica::leadership::Change;
+use crate::replica::metadata_cache::partitions;
 use crate::replica::partition::Partition;
 
 /// The leader epoch of a StopReplica that deletes the topic: any epoch must yield (`LeaderAndIsr.EpochDuringDelete`).
@@ -168,9 +169,7 @@ impl ReplicaManager {
             if !sentinel && stop.leader_epoch < partition.leader_epoch() {
                 return ErrorCode::FencedLeaderEpoch;
             }
-            self.stop_fetching(tp);
-            partition.stop();
-            self.tell(LeadershipChange::Stopped(tp.clone(), stop.leader_epoch));
+            self.stand_down(partition, stop.leader_epoch);
         }
         if !stop.delete {
             return ErrorCode::None;
@@ -185,6 +184,30 @@ impl ReplicaManager {
         }
     }
 
+    /// Neither leads nor follows any more.
+    fn stand_down(&self, partition: &Partition, epoch: LeaderEpoch) {
+        let tp = &partition.topic_partition;
+        self.stop_fetching(tp);
+        partition.stop();
+        self.tell(LeadershipChange::Stopped(tp.clone(), epoch));
+    }
+
+    /// Replicas that were taken from this broker while its controller could not tell it to stop them, and that nobody will
+    /// tell it of any more: another controller, or this one after the broker registered anew, speaks of what is assigned
+    /// only. The log stays, as it does in Kafka, which goes on believing to lead.
+    fn stop_what_moved_away(&self, request: &UpdateMetadataRequest) {
+        let elsewhere = partitions(request).filter(|(.., state)| !state.replicas.contains(&WireBroker(self.me.get())));
+        for (topic, _, state) in elsewhere {
+            let Some(partition) = self.hosted(topic, state.partition_index) else { continue };
+            let epoch = LeaderEpoch(state.leader_epoch);
+            let is_stopped = partition.is_offline() || partition.log().is_none();
+            if !is_stopped && epoch > partition.leader_epoch() {
+                info!("{topic}-{}: is on {:?} now and stopped here", state.partition_index, state.replicas);
+                self.stand_down(&partition, epoch);
+            }
+        }
+    }
+
     /// Takes in the controller's picture of the cluster (`ReplicaManager.maybeUpdateMetadataCache`).
     pub async fn update_metadata(&self, request: &UpdateMetadataRequest) -> UpdateMetadataResponse {
         let mut newest = self.control.lock().await;
@@ -194,6 +217,7 @@ impl ReplicaManager {
         let before: Vec<_> = self.metadata.snapshot().brokers().map(|broker| broker.id).collect();
         let deleted = self.metadata.update(request);
         let same = self.metadata.snapshot().brokers().map(|broker| broker.id).eq(before);
+        self.stop_what_moved_away(request);
         drop(newest);
         if !same {
             self.live_brokers_changed();

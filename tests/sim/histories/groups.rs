@@ -129,7 +129,8 @@ fn unreplicated_generation(seed: u64, old: Old, dead: usize) {
     send(&world, &members, 2);
     let is = |state_of_1| move |w: &World| state(w, 1) == Some(state_of_1);
     world.run_until("members are waited for", 2_000, is(GroupState::PreparingRebalance));
-    [(2, 1), (3, 1), (1, CONTROLLER)].iter().for_each(|(from, to)| world.set_link(*from, *to, false));
+    let cut = [(2, 1), (3, 1), (1, CONTROLLER)];
+    cut.iter().for_each(|(from, to)| world.set_link(*from, *to, false));
     world.run_until("all have joined", 2_000, is(GroupState::CompletingRebalance));
     let before = group_end(&world, 1);
     world.run_until("only 1 has the generation", 300, |w| group_end(w, 1) > before);
@@ -140,7 +141,7 @@ fn unreplicated_generation(seed: u64, old: Old, dead: usize) {
     world.boot(3);
     send(&world, &members, dead);
     world.run_until("2 coordinates", 5_000, |w| state(w, 2).is_some());
-    [(2, 1), (3, 1), (1, CONTROLLER)].iter().for_each(|(from, to)| world.set_link(*from, *to, true));
+    cut.iter().for_each(|(from, to)| world.set_link(*from, *to, true));
     finish(&mut world, &members);
 }
 

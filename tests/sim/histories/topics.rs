@@ -2,10 +2,11 @@
 
 use barnabas::zk::znodes::topics;
 
-use super::{CONTROLLER, cluster, end, leads, settle, tp, with_and_without, write};
+use super::{CONTROLLER, SEEDS, cluster, end, leads, settle, tp, with_and_without, write};
 use crate::kernel::Node;
 use crate::old::Old;
 use crate::world::World;
+use crate::zookeeper::SESSION_TIMEOUT;
 
 fn replicas(world: &World) -> Vec<Node> {
     let found = world.checker.partitions().find(|(known, ..)| **known == tp());
@@ -40,6 +41,52 @@ fn reassignment(seed: u64, old: Old) {
 fn a_reassignment_outlives_the_controller() {
     let without = Old { hides_reassignments: true, ..Old::default() };
     with_and_without(without, &["3 and 2 have it"], reassignment);
+}
+
+/// Cuts a broker off for longer than its session.
+fn lose_session(world: &mut World, node: Node) {
+    world.set_zookeeper_link(node, false);
+    world.run(2 * SESSION_TIMEOUT);
+    world.set_zookeeper_link(node, true);
+}
+
+/// 1 is to be told to stop a replica, and registers anew before it can be reached.
+#[test]
+fn who_was_not_told_to_stop_is_told_in_its_next_session() {
+    for seed in 1..=SEEDS {
+        let mut world = cluster(seed, Old::default(), &[2, 1], &[]);
+        write(&mut world, 1);
+        world.set_link(1, CONTROLLER, false);
+        world.client(world.client_of(&tp()).reassign(CONTROLLER, Some(vec![2, 3])));
+        world.run_until("2 and 3 have it", 5_000, |w| replicas(w) == [2, 3]);
+        lose_session(&mut world, 1);
+        assert!(world.replica(1, &tp()).is_some(), "nobody could tell it");
+        world.set_link(1, CONTROLLER, true);
+        world.run_until("1 has nothing of it", 3_000, |w| w.replica(1, &tp()).is_none());
+        write(&mut world, 2);
+        settle(&mut world);
+    }
+}
+
+/// A partition is taken from a leader whose session is over, but which lives: nobody owes it a word when it is back.
+#[test]
+fn who_led_what_is_elsewhere_now_learns_it_of_the_metadata() {
+    for seed in 1..=SEEDS {
+        let mut world = cluster(seed, Old::default(), &[1, 2], &[("min.insync.replicas", "1")]);
+        write(&mut world, 1);
+        let others = [2, 3, CONTROLLER];
+        others.iter().for_each(|other| world.set_link(1, *other, false));
+        world.set_zookeeper_link(1, false);
+        world.run_until("2 leads", 5_000, |w| leads(w, 2));
+        world.client(world.client_of(&tp()).reassign(CONTROLLER, Some(vec![2, 3])));
+        world.run_until("2 and 3 have it", 5_000, |w| replicas(w) == [2, 3]);
+        assert!(world.replica(1, &tp()).is_some_and(|replica| replica.is_leader()), "as far as it knows");
+        others.iter().for_each(|other| world.set_link(1, *other, true));
+        world.set_zookeeper_link(1, true);
+        world.run_until("1 leads no more", 3_000, |w| !w.replica(1, &tp()).is_some_and(|replica| replica.is_leader()));
+        write(&mut world, 2);
+        settle(&mut world);
+    }
 }
 
 /// A topic is deleted while a broker is away, and made anew when it is gone.
