@@ -30,6 +30,8 @@ done
 
 export BARNABAS_CACHE="${BARNABAS_CACHE:-$HOME/.cache/barnabas}"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$BARNABAS_CACHE/target}"
+# What a clone builds once is built sooner without.
+export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}"
 clients=tests/clients
 logs="$BARNABAS_CACHE/logs"
 mkdir -p "$BARNABAS_CACHE/stamps" "$BARNABAS_CACHE/bin" "$logs"

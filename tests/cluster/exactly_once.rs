@@ -151,6 +151,8 @@ fn copiers_and_coordinators_freeze() {
 fn coordinators_move(version: &'static str, copier: Copier) {
     let kinds = [Kind::Jvm(version), Kind::Barnabas, Kind::Jvm(version)];
     let copies = Copies::start(&kinds, copier, |broker| {
+        // Nobody dies here.
+        broker.set("zookeeper.session.timeout.ms", 18_000);
         if version == jvm::OLD {
             broker.set("inter.broker.protocol.version", "2.8");
         }

@@ -177,12 +177,20 @@ impl Broker {
     pub fn wait_serving(&mut self) {
         let address = self.address();
         let id: i32 = self.config["broker.id"].parse().expect("a number");
-        let process = self.process.as_mut().expect("started");
         wait_for("the broker to serve", PATIENCE, || {
-            assert!(process.ended().is_none(), "the broker ended at start:\n{}", process.log_tail());
+            if !self.is_running() {
+                assert!(self.lost_its_session(), "the broker ended at start:\n{}", self.process().log_tail());
+                self.launch();
+            }
             let brokers = Wire::connect(&address).ok()?.try_metadata(&[]).ok()?;
             (brokers.controller_id.0 >= 0 && brokers.brokers.iter().any(|b| b.node_id.0 == id)).then_some(())
         });
+    }
+
+    /// Whether it is a JVM broker whose session ran out while it started, as on a machine that was stalled: it ends then, and
+    /// is started again wherever somebody looks after it.
+    fn lost_its_session(&self) -> bool {
+        matches!(self.kind, Kind::Jvm(_)) && self.log_text().contains("KeeperException$SessionExpiredException")
     }
 
     /// A new connection.

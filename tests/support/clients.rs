@@ -2,7 +2,7 @@
 
 use super::process::{Talking, run_ok};
 use super::records::{CODECS, EVERYTHING, Rec, Shape};
-use super::{PATIENCE, cache, dirs, jvm, wait_for};
+use super::{PATIENCE, cache, dirs, jvm, resident, wait_for};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -84,6 +84,15 @@ impl Client {
         command
     }
 
+    /// Runs a command to its end.
+    fn run(self, options: &[&str], words: &[&str], input: &str) -> String {
+        let Client::Java(version) = self else {
+            return run_ok(&format!("{} {}", self.name(), words[0]), self.command(options, words), input, LIMIT);
+        };
+        let options = options.iter().flat_map(|option| ["-X", option]);
+        resident::ask(version, &words.iter().copied().chain(options).collect::<Vec<_>>(), input, LIMIT)
+    }
+
     /// Writes records with one codec per list and waits until all are acknowledged.
     pub fn write(self, bootstrap: &str, runs: &[(&str, Vec<Rec>)]) {
         self.write_with(bootstrap, &[], runs);
@@ -101,8 +110,7 @@ impl Client {
                 input.push('\n');
             }
         }
-        let command = self.command(options, &["write", bootstrap]);
-        let output = run_ok(&format!("{} write", self.name()), command, &input, LIMIT);
+        let output = self.run(options, &["write", bootstrap], &input);
         let count: usize = runs.iter().map(|(_, records)| records.len()).sum();
         assert!(output.contains(&format!("\"n\":{count}")) || output.contains(&format!("\"n\": {count}")), "{output}");
     }
@@ -118,7 +126,7 @@ impl Client {
         }
         let mut words = vec!["read", bootstrap];
         words.extend(topics);
-        let output = run_ok(&format!("{} read", self.name()), self.command(options, &words), "", LIMIT);
+        let output = self.run(options, &words, "");
         let lines: Vec<Value> = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         assert!(lines.iter().any(|line| line["event"] == "end"), "{} did not reach the end", self.name());
         lines.iter().filter(|line| line["event"].is_null()).map(Rec::from_json).collect()

@@ -15,6 +15,7 @@ pub mod load;
 pub mod netns;
 pub mod process;
 pub mod records;
+pub mod resident;
 pub mod several;
 pub mod wire;
 pub mod zookeeper;

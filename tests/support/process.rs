@@ -2,7 +2,7 @@
 
 use super::{PATIENCE, poll};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -188,6 +188,12 @@ impl Talking {
     /// What it said so far.
     pub fn lines(&self) -> Vec<String> {
         self.lines.0.lock().expect("no panic while locked").clone()
+    }
+
+    /// Says a line to it.
+    pub fn say(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("not closed");
+        writeln!(stdin, "{line}").expect("it listens");
     }
 
     pub fn close_stdin(&mut self) {

@@ -6,7 +6,11 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.BufferedReader;
+import java.io.FileInputStream;
+import java.io.FileOutputStream;
+import java.io.InputStream;
 import java.io.InputStreamReader;
+import java.io.OutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
@@ -34,9 +38,38 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 public final class InteropClient {
     private static final ObjectMapper JSON = new ObjectMapper();
-    private static final PrintStream OUT = new PrintStream(System.out, false, StandardCharsets.UTF_8);
+    private static InputStream in = System.in;
+    private static PrintStream out = printing(System.out);
 
     public static void main(String[] args) throws Exception {
+        if (args[0].equals("serve")) serve(); else run(args);
+    }
+
+    private static PrintStream printing(OutputStream to) {
+        return new PrintStream(to, false, StandardCharsets.UTF_8);
+    }
+
+    /** Runs one command for each line of stdin, from and to files. */
+    private static void serve() throws Exception {
+        BufferedReader commands = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        String line;
+        while ((line = commands.readLine()) != null) {
+            JsonNode command = JSON.readTree(line);
+            String verdict = "ok";
+            try (InputStream from = new FileInputStream(command.get("in").asText());
+                 PrintStream to = printing(new FileOutputStream(command.get("out").asText()))) {
+                in = from;
+                out = to;
+                run(JSON.convertValue(command.get("args"), String[].class));
+            } catch (Exception e) {
+                e.printStackTrace();
+                verdict = "failed";
+            }
+            System.out.println(verdict);
+        }
+    }
+
+    private static void run(String[] args) throws Exception {
         Properties props = new Properties();
         List<String> rest = new ArrayList<>();
         for (int i = 0; i < args.length; i++) {
@@ -54,11 +87,7 @@ public final class InteropClient {
             case "group": group(props, rest.get(2), rest.subList(3, rest.size())); break;
             default: throw new IllegalArgumentException(rest.get(0));
         }
-        OUT.flush();
-    }
-
-    private static BufferedReader stdin() {
-        return new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        out.flush();
     }
 
     private static byte[] bytes(JsonNode node) {
@@ -73,8 +102,8 @@ public final class InteropClient {
         Map<String, KafkaProducer<byte[], byte[]>> producers = new HashMap<>();
         List<Future<RecordMetadata>> pending = new ArrayList<>();
         String line;
-        BufferedReader in = stdin();
-        while ((line = in.readLine()) != null) {
+        BufferedReader lines = new BufferedReader(new InputStreamReader(in, StandardCharsets.UTF_8));
+        while ((line = lines.readLine()) != null) {
             JsonNode record = JSON.readTree(line);
             String codec = record.get("c").asText();
             KafkaProducer<byte[], byte[]> producer = producers.computeIfAbsent(codec, c -> {
@@ -87,17 +116,17 @@ public final class InteropClient {
                 return new KafkaProducer<>(own, new ByteArraySerializer(), new ByteArraySerializer());
             });
             Long timestamp = record.hasNonNull("ts") ? record.get("ts").asLong() : null;
-            ProducerRecord<byte[], byte[]> out = new ProducerRecord<>(record.get("t").asText(), record.get("p").asInt(),
+            ProducerRecord<byte[], byte[]> sent = new ProducerRecord<>(record.get("t").asText(), record.get("p").asInt(),
                 timestamp, bytes(record.get("k")), bytes(record.get("v")));
             for (JsonNode header : record.get("h")) {
-                out.headers().add(header.get(0).asText(), bytes(header.get(1)));
+                sent.headers().add(header.get(0).asText(), bytes(header.get(1)));
             }
-            pending.add(producer.send(out));
+            pending.add(producer.send(sent));
         }
         for (KafkaProducer<byte[], byte[]> producer : producers.values()) producer.flush();
-        for (Future<RecordMetadata> sent : pending) sent.get();
+        for (Future<RecordMetadata> one : pending) one.get();
         for (KafkaProducer<byte[], byte[]> producer : producers.values()) producer.close();
-        OUT.println("{\"event\":\"written\",\"n\":" + pending.size() + "}");
+        out.println("{\"event\":\"written\",\"n\":" + pending.size() + "}");
     }
 
     private static void print(ConsumerRecord<byte[], byte[]> record) throws Exception {
@@ -114,7 +143,7 @@ public final class InteropClient {
             pair.add(header.key());
             pair.add(header.value() == null ? null : new String(header.value(), StandardCharsets.UTF_8));
         }
-        OUT.println(JSON.writeValueAsString(node));
+        out.println(JSON.writeValueAsString(node));
     }
 
     private static KafkaConsumer<byte[], byte[]> consumer(Properties props) {
@@ -138,7 +167,7 @@ public final class InteropClient {
                 for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofMillis(500))) print(record);
             }
         }
-        OUT.println("{\"event\":\"end\"}");
+        out.println("{\"event\":\"end\"}");
     }
 
     private static void group(Properties props, String group, List<String> topics) throws Exception {
@@ -169,18 +198,18 @@ public final class InteropClient {
             while (!quit.get()) {
                 ConsumerRecords<byte[], byte[]> records = consumer.poll(Duration.ofMillis(200));
                 for (ConsumerRecord<byte[], byte[]> record : records) print(record);
-                OUT.flush();
+                out.flush();
                 if (!records.isEmpty()) {
                     try {
                         consumer.commitSync();
                     } catch (KafkaException e) {
-                        OUT.println("{\"event\":\"commit-failed\"}");
+                        out.println("{\"event\":\"commit-failed\"}");
                         System.err.println(e);
                     }
                 }
             }
         }
-        OUT.println("{\"event\":\"left\"}");
+        out.println("{\"event\":\"left\"}");
     }
 
     /** What it owns now, and which partitions the event is about. */
@@ -190,7 +219,7 @@ public final class InteropClient {
         node.put("n", assignment.size());
         ArrayNode numbers = node.putArray("p");
         for (TopicPartition partition : about) numbers.add(partition.partition());
-        OUT.println(node);
-        OUT.flush();
+        out.println(node);
+        out.flush();
     }
 }
