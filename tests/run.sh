@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs them all. Ends with a line "N passed, N failed".
 #
-#   tests/run.sh              everything, about 45 minutes on two cores
+#   tests/run.sh              everything, about 35 minutes on two cores
 #   tests/run.sh --setup      only install and download
 #   tests/run.sh --long       with the soaks (a thousand crashes and the like)
 #   tests/run.sh --peer       the interop tests once more, against a JVM broker instead of barnabas
@@ -233,7 +233,6 @@ build() { cargo test --quiet --no-run "$@" >>"$logs/build.log" 2>&1 || { grep -E
 : >"$logs/build.log"
 targets=$(if wanted unit; then echo --lib --bins; fi; for name in $tests; do echo --test "$name"; done)
 [ -z "$targets" ] || build $targets
-cargo build --quiet --bin barnabas >>"$logs/build.log" 2>&1 || true
 ! wanted unit || run_tests unit 15 --lib --bins
 ! wanted doc || run_tests doc 5 --doc
 # The rest start servers of their own: two at a time keep two cores busy without starving one another.

@@ -179,7 +179,7 @@ fn frames_of_wrong_length() {
     watched.still_serves();
 }
 
-/// Waits until the broker must have read what is in its socket buffers: another connection was answered in between.
+/// Time for the broker to read what is in its socket buffers; that it has shows nowhere.
 fn settle() {
     std::thread::sleep(Duration::from_millis(300));
 }

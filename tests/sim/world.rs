@@ -22,6 +22,8 @@ use crate::process::Process;
 
 /// How soon a broker that ended by itself is started again, in ms.
 const RESTART_DELAY: u64 = 200;
+/// Partitions of each internal topic.
+const INTERNAL_PARTITIONS: i32 = 2;
 /// With it nothing is lost whoever loses its power.
 pub const FLUSH_EACH_BATCH: (&str, &str) = ("log.flush.interval.messages", "1");
 
@@ -268,6 +270,11 @@ impl World {
         };
         let made = core.write_as_admin(vec![Op::create(topics::path(topic), node.encode())]);
         made.expect("brokers have made the nodes above");
+    }
+
+    /// Makes these internal topics, with [`INTERNAL_PARTITIONS`] each.
+    pub fn create_internal(&mut self, topics: &[&str], replicas: &[Node]) {
+        topics.iter().for_each(|topic| self.create_topic(topic, INTERNAL_PARTITIONS, replicas));
     }
 
     /// A client of a partition.

@@ -2,6 +2,7 @@
 
 use kafka_protocol::messages::add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction};
 use kafka_protocol::messages::add_partitions_to_txn_response::AddPartitionsToTxnTopicResult;
+use std::time::Duration;
 
 use super::*;
 use crate::support::poll;

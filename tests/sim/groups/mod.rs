@@ -35,8 +35,6 @@ pub const GROUP: &str = "workers";
 pub const WORK: &str = "work";
 /// The partitions of that topic.
 pub const PARTITIONS: i32 = 4;
-/// Partitions of the internal topic.
-pub const INTERNAL_PARTITIONS: i32 = 2;
 
 /// What brokers are started with where there are groups.
 pub const SETTINGS: &[(&str, &str)] = &[
@@ -47,8 +45,8 @@ pub const SETTINGS: &[(&str, &str)] = &[
 
 /// Makes the topic that is worked on and the internal one, all partitions on these machines.
 pub fn create_topics(world: &mut World, replicas: &[Node]) {
-    let topics = [(WORK, PARTITIONS), (GROUP_METADATA_TOPIC, INTERNAL_PARTITIONS)];
-    topics.iter().for_each(|(topic, partitions)| world.create_topic(topic, *partitions, replicas));
+    world.create_topic(WORK, PARTITIONS, replicas);
+    world.create_internal(&[GROUP_METADATA_TOPIC], replicas);
 }
 
 /// The members of the group; none of them runs yet.

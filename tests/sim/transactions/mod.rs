@@ -28,8 +28,6 @@ use copier::{Copier, Shared};
 pub const OUTPUT: &str = "out";
 /// Its partitions: number n goes to partition n modulo this.
 pub const PARTITIONS: i32 = 2;
-/// Partitions of each internal topic.
-const INTERNAL_PARTITIONS: i32 = 2;
 
 /// What brokers are started with where there are transactions.
 pub const SETTINGS: &[(&str, &str)] = &[
@@ -40,12 +38,8 @@ pub const SETTINGS: &[(&str, &str)] = &[
 
 /// Makes the output and the internal topics, all partitions on these machines.
 pub fn create_topics(world: &mut World, replicas: &[Node]) {
-    let topics = [
-        (OUTPUT, PARTITIONS),
-        (TRANSACTION_STATE_TOPIC, INTERNAL_PARTITIONS),
-        (GROUP_METADATA_TOPIC, INTERNAL_PARTITIONS),
-    ];
-    topics.iter().for_each(|(topic, partitions)| world.create_topic(topic, *partitions, replicas));
+    world.create_topic(OUTPUT, PARTITIONS, replicas);
+    world.create_internal(&[TRANSACTION_STATE_TOPIC, GROUP_METADATA_TOPIC], replicas);
 }
 
 /// A partition of the output.
