@@ -194,9 +194,9 @@ fn merge_update_metadata(old: UpdateMetadataRequest, new: UpdateMetadataRequest)
 }
 
 /// A replica that is to be deleted stays so; the newer leader epoch counts.
-pub(super) fn merge_stop_replica(old: StopReplicaRequest, new: StopReplicaRequest) -> StopReplicaRequest {
+pub(super) fn merge_stop_replica(mut old: StopReplicaRequest, new: StopReplicaRequest) -> StopReplicaRequest {
     let mut topics: BTreeMap<String, StopReplicaTopicState> =
-        old.topic_states.iter().map(|topic| (topic.topic_name.0.to_string(), topic.clone())).collect();
+        old.topic_states.drain(..).map(|topic| (topic.topic_name.0.to_string(), topic)).collect();
     for topic in new.topic_states {
         match topics.get_mut(topic.topic_name.0.as_str()) {
             Some(before) => {
